@@ -64,11 +64,7 @@ class Clock:
     boot_id: str = field(default_factory=system_boot_id)
 
     def stamp(self, ago: float = 0.0) -> Stamp:
-        """Return the moment `ago` seconds before now.
-
-        Returns:
-            The stamp, fit for writing to disk.
-        """
+        """Return the moment `ago` seconds before now."""
         return Stamp(self.wall() - ago, self.boot() - ago, self.boot_id)
 
     def elapsed(self, since: Stamp) -> float:

@@ -57,10 +57,6 @@ class Ring:
         # By name, so that of a thousand keys one is tried: each holds the GIL. Two may have one name, by chance.
         self._fernets = {name: MultiFernet(fernets) for name, fernets in named.items()}
 
-    def __repr__(self) -> str:
-        """Name the keys."""
-        return f"<Ring {' '.join(self.names)}>"
-
     def seal(self, message: bytes) -> bytes:
         """Return a message as a token of the first key."""
         return self._fernets[self.names[0]].encrypt(message)
@@ -203,12 +199,7 @@ def _require_cryptography() -> None:
 
 
 def _ring_of(keys: object) -> Ring:
-    """Return keys that were handed in.
-
-    Raises:
-        TypeError: They are none.
-        ValueError: One of them is malformed, or there is none.
-    """
+    """Return keys that were handed in."""
     if isinstance(keys, str | bytes):
         try:
             return _parse(_raw(keys))

@@ -6,7 +6,8 @@ that it was given: a password that is meant for one cluster must not go to anoth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def unused_password(environment: Mapping[str, str]) -> str | None:
     return name and f"{name} is set and left alone, because {USER} is not set"
 
 
+@contextmanager
+def _named(*variables: str) -> Iterator[None]:
+    """Name the variables in an error about their values."""
+    try:
+        yield
+    except ValueError as exc:
+        raise ValueError(f"{', '.join(variables)}: {exc}") from exc
+
+
 def read_target(environment: Mapping[str, str], given: Target, namespace: str | None) -> Target | None:
     """Return which etcd the environment names; None if it names none.
 
@@ -120,29 +130,21 @@ def read_target(environment: Mapping[str, str], given: Target, namespace: str | 
     """
     if not environment.get(ENDPOINTS):
         return None
-    try:
+    with _named(ENDPOINTS):
         endpoints = split_endpoints(environment[ENDPOINTS])
-    except ValueError as exc:
-        raise ValueError(f"{ENDPOINTS}: {exc}") from exc
     tls, username, password = given.tls, given.username, given.password
     if namespace is None:
         namespace = environment.get(NAMESPACE, "")
-        try:
+        with _named(NAMESPACE):
             check_namespace(namespace)
-        except ValueError as exc:
-            raise ValueError(f"{NAMESPACE}: {exc}") from exc
     files = [environment.get(name) or None for name in _TLS]
     if tls is None and any(files):
-        try:
+        with _named(*(name for name in _TLS if environment.get(name))):
             tls = Tls(*files)
-        except ValueError as exc:
-            raise ValueError(f"{', '.join(name for name in _TLS if environment.get(name))}: {exc}") from exc
     if username is None and environment.get(USER):
         username = environment[USER]
-        try:
+        with _named(USER):
             check_user(username)
-        except ValueError as exc:
-            raise ValueError(f"{USER}: {exc}") from exc
     if username is not None and password is None:
         password = find_password(environment)
         if password is None:

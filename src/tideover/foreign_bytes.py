@@ -138,22 +138,14 @@ def is_text(text: str) -> bool:
 
 
 def integer(value: object, what: str, *, least: int = 0, most: int = INT64) -> int:
-    """Return an integer of a document; `true` and `false` are none.
-
-    Raises:
-        Malformed: It is none, or out of range.
-    """
+    """Return an integer of a document; `true` and `false` are none."""
     if type(value) is not int:
         raise Malformed(f"{what} is not an integer")
     return _within(value, what, least, most)
 
 
 def number(value: object, what: str, *, least: float, most: float) -> float:
-    """Return a number of a document.
-
-    Raises:
-        Malformed: It is none, or out of range.
-    """
+    """Return a number of a document."""
     if type(value) not in (int, float):
         raise Malformed(f"{what} is not a number")
     assert isinstance(value, int | float)
@@ -163,11 +155,7 @@ def number(value: object, what: str, *, least: float, most: float) -> float:
 
 
 def text(value: object, what: str, *, longest: int | None = None) -> str:
-    """Return a text of a document, of so many characters at the most.
-
-    Raises:
-        Malformed: It is none, or too long.
-    """
+    """Return a text of a document, of so many characters at the most."""
     if not isinstance(value, str):
         raise Malformed(f"{what} is not a text")
     if longest is not None and len(value) > longest:
@@ -176,22 +164,14 @@ def text(value: object, what: str, *, longest: int | None = None) -> str:
 
 
 def decimal(digits: str, what: str, *, least: int = 0, most: int = INT64) -> int:
-    """Return the number that ASCII digits spell; no more digits than the largest has are looked at.
-
-    Raises:
-        Malformed: They spell none, or one out of range.
-    """
+    """Return the number that ASCII digits spell; no more digits than the largest has are looked at."""
     if not (digits.isascii() and digits.isdigit()) or len(digits) > len(str(most)):
         raise Malformed(f"{what} is not an integer")
     return _within(int(digits), what, least, most)
 
 
 def hexadecimal(digits: str, what: str, *, most: int = UINT64) -> int:
-    """Return the number that lower-case hexadecimal digits spell, as in etcd's ids.
-
-    Raises:
-        Malformed: They spell none, or one out of range.
-    """
+    """Return the number that lower-case hexadecimal digits spell, as in etcd's ids."""
     if not _HEXADECIMAL.fullmatch(digits):
         raise Malformed(f"{what} is not a hexadecimal number")
     return _within(int(digits, 16), what, 0, most)

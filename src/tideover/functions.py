@@ -13,16 +13,12 @@ import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
-from tideover.discovery.service_view import ServiceView
-from tideover.elections.claim import OnOutage
-from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS, Target, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
-from tideover.registration.registered import RegistrationBlock
 from tideover.request_record import current_coordinator, current_record
 from tideover.store.protocol import Store
 
@@ -64,7 +60,8 @@ def connect(
     with them what is not given here: `TIDEOVER_NAMESPACE`; `TIDEOVER_CACERT`, `TIDEOVER_CERT`, `TIDEOVER_KEY` and
     `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`;
     `TIDEOVER_SNAPSHOT_KEYS` or `TIDEOVER_SNAPSHOT_KEYS_FILE`, and `TIDEOVER_BOOTSTRAP`. A line at INFO says so.
-    Where endpoints are given, no variable is read but `TIDEOVER_TRANSPORT`, which says nothing of etcd.
+    Where endpoints are given, no variable is read but `TIDEOVER_TRANSPORT` and those of a proxy, such as
+    `http_proxy`, which say nothing of which etcd is meant.
 
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
@@ -109,8 +106,9 @@ def connect(
         bootstrap: A file with configuration for a start at which neither etcd nor a snapshot knows a key: a
             snapshot, or a JSON object by key, such as `{"payments/timeout": 0.1}`. Its values are labelled `DISK`
             with an unknown age, which no `max_stale` allows. What etcd or a snapshot knows to be absent is so.
-        transport: What calls to etcd go over: `"grpc"`, gRPC's library, or `"http2"`, tideover's own HTTP/2, which
-            is faster and lighter and knows no proxies. None means that of `TIDEOVER_TRANSPORT`, and else `"grpc"`.
+        transport: What calls to etcd go over: `"http2"`, tideover's own HTTP/2, or `"grpc"`, gRPC's library. None
+            means that of `TIDEOVER_TRANSPORT`, and else `"http2"`, but `"grpc"` to endpoints that the environment
+            names a proxy for (`http_proxy`), which the other one does not know.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -244,27 +242,14 @@ def _in_context() -> Coordinator | None:
     return coordinator
 
 
-def leader(
-    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
-) -> Leadership:
-    """Run a body while this process leads, on the current coordinator; see `Coordinator.leader`.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-
-    When degraded:
-        As `Coordinator.leader`.
-    """
-    return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
-
-
-def _of_current(method: Callable[Concatenate[Coordinator, P], T]) -> Callable[P, T]:
+def _of_current(
+    method: Callable[Concatenate[Coordinator, P], T], find: Callable[[], Coordinator] = current
+) -> Callable[P, T]:
     """Return a method as a function of the current coordinator, with its signature and its documentation."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return method(current(), *args, **kwargs)
+        return method(find(), *args, **kwargs)
 
     signature = inspect.signature(method)
     call.__dict__["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
@@ -283,39 +268,9 @@ _NONE_CURRENT = (
 
 lock = _of_current(Coordinator.lock)
 """Return a lock of the coordinator that `current` returns; see `Coordinator.lock`."""
-
-
-def register(
-    name: str,
-    url: str,
-    *,
-    metadata: Mapping[str, str] | None = None,
-    weight: float = 1.0,
-    ttl: int = 15,
-    instance: str | None = None,
-) -> RegistrationBlock:
-    """Register an endpoint of a service with the current coordinator; see `Coordinator.register`.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-
-    When degraded:
-        As `Coordinator.register`: entering returns at once.
-    """
-    return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)
-
-
-def discover(
-    name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
-) -> ServiceView:
-    """Return the endpoints of a service, of the current coordinator; see `Coordinator.discover`.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-
-    When degraded:
-        As `Coordinator.discover`.
-    """
-    return current_for_reads().discover(name, max_stale=max_stale, on_stale=on_stale)
+leader = _of_current(Coordinator.leader)
+"""Run a body while this process leads, on the coordinator that `current` returns; see `Coordinator.leader`."""
+register = _of_current(Coordinator.register)
+"""Register an endpoint of a service with the coordinator that `current` returns; see `Coordinator.register`."""
+discover = _of_current(Coordinator.discover, current_for_reads)
+"""Return the endpoints of a service, of the coordinator that reads act on; see `Coordinator.discover`."""

@@ -170,10 +170,6 @@ class Home:
         self._tasks: TaskGroup | None = None
         self._refusal: str | None = None
 
-    def __repr__(self) -> str:
-        """Say where it is, and count the restarts."""
-        return f"<Home in {self.loop!r}, {self.restarts} restarts>"
-
     def enter(self) -> None:
         """Live in the event loop that runs here."""
         self.token = anyio.lowlevel.current_token()

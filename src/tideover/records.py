@@ -49,7 +49,7 @@ class Record:
         """Let no number be infinite but as an unknown age."""
         # Not by `fields()`, which takes several times as long: a report has dozens of records.
         for name in self.__dataclass_fields__:
-            self._know(name)
+            self._mark_unknown(name)
 
     def __repr__(self) -> str:
         """Show all fields, as of a dataclass."""
@@ -69,7 +69,7 @@ class Record:
     def _values(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
-    def _know(self, name: str) -> None:
+    def _mark_unknown(self, name: str) -> None:
         value = getattr(self, name)
         if value.__class__ is float and value == math.inf:
             object.__setattr__(self, name, UnknownAge.UNKNOWN)

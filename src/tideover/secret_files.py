@@ -16,10 +16,11 @@ WITHIN = 5.0
 def read_secret(path: Path, *, most: int, within: float = WITHIN) -> bytes:
     """Return what a file holds.
 
-    A FIFO is read up to its end, so that `<(command)` of a shell works; reading it again would find nothing.
+    A FIFO is read up to its end, for `within` seconds, so that `<(command)` of a shell works; reading it again
+    would find nothing.
 
     Raises:
-        TimeoutError: It has not.
+        TimeoutError: The FIFO has not ended by then.
         OSError: It cannot be read.
     """
     # Without waiting for a process that opens the other end.

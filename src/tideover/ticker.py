@@ -66,10 +66,6 @@ class Ticker:
         self._beats: dict[float, Broadcast] = {}
         self._sooner = Broadcast()
 
-    def __repr__(self) -> str:
-        """Count the looks."""
-        return f"<Ticker of {len(self._ticks)} looks>"
-
     def every(self, period: float, look: Callable[[], object], *, slack: float = 0.0) -> Tick:
         """Take a look again and again, for the first time one period from now.
 

@@ -219,7 +219,7 @@ class Reading(Record, Generic[T_co]):
     def __post_init__(self) -> None:
         """Leave the value as it is, infinite or not."""
         if self.age == math.inf:
-            self._know("age")
+            self._mark_unknown("age")
 
 
 class Standing(StrEnum):

@@ -248,8 +248,8 @@ def _check_complaint(code: str, *, env: Mapping[str, str], expected: str) -> Non
 def _settled(*steps: str) -> Settled:
     settled = Settled()
     for number, step in enumerate(steps):
-        settled.take(step, number)
-        settled.take(step, number + 0.6)
+        settled.record(step, number)
+        settled.record(step, number + 0.6)
     return settled
 
 
@@ -294,7 +294,7 @@ def test_what_only_flashes_by_does_not_count_as_settled() -> None:
         (1.4, "member"),
         (2.0, "member"),
     ]:
-        settled.take(what, at)
+        settled.record(what, at)
     assert settled.seen == ["live", "member"]
 
 

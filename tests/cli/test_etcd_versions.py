@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tideover.cli.etcd_versions import FLAWS, Flaw, Remark, flaws_of, remarks
+from tideover.cli.etcd_versions import FLAWS, Flaw, flaws_of, remarks
+from tideover.cli.findings import Finding
 
 DAMAGE, STALE, LEAK, END_OF_LIFE = FLAWS
 
@@ -80,7 +81,8 @@ def test_remarks_name_the_version_the_remedy_and_the_source_once() -> None:
     """Three members of one version are one remark for each flaw."""
     said = remarks({"a:1": "3.5.2", "b:1": "3.5.2", "c:1": "3.5.2"})
     assert [remark.ok for remark in said] == [False] * 3
-    assert said[0] == Remark(
+    assert said[0] == Finding(
+        "version",
         False,
         "etcd 3.5.2 can leave its members with different data after one of them was killed: upgrade to 3.5.3, or "
         "later (etcd-io/etcd#13854, 2022-04-13)",
@@ -98,6 +100,8 @@ def test_the_end_of_life_is_for_people_to_judge() -> None:
 def test_members_of_different_versions_are_told() -> None:
     """Who runs what is named; a member whose version is unknown is not counted."""
     said = remarks({"a:1": "3.7.3", "b:1": "3.6.16", "c:1": "3.7.3", "d:1": None})
-    assert said == [Remark(None, "the members run different versions: 3.7.3 at a:1, c:1; 3.6.16 at b:1")]
+    assert said == [
+        Finding("version", None, "the members run different versions: 3.7.3 at a:1, c:1; 3.6.16 at b:1")
+    ]
     assert remarks({"a:1": "3.7.3", "b:1": None}) == []
     assert remarks({}) == []

@@ -21,7 +21,7 @@ from tests.support import connected, mock_trio
 from tideover import Coordinator, HealthState, Source
 from tideover.asgi import HealthApp
 from tideover.cli.app import run
-from tideover.cli.fleet import _look
+from tideover.cli.fleet import _compare
 from tideover.cli.fleet_asking import Asker
 from tideover.cli.fleet_rules import Led, Row, disagreements, read, table
 from tideover.discovery.endpoint import Endpoint
@@ -224,7 +224,7 @@ async def test_two_leaders_and_one_that_is_cut_off(capsys: pytest.CaptureFixture
         asker: Any = Direct(tides)
 
         async def look() -> tuple[int, list[str], str]:
-            code = await _look("shop", asker, ours, cache_dir=None, watch=False, as_json=False)
+            code = await _compare("shop", asker, ours, cache_dir=None, watch=False, as_json=False)
             done = capsys.readouterr()
             return code, done.out.splitlines(), done.err
 

@@ -43,7 +43,9 @@ def test_the_demo_stays_within_80_columns() -> None:
     out = io.StringIO()
     timeline = Timeline(out, as_json=False)
     timeline.happened("restart", "RESTARTED " + "the service while etcd is dead " * 5 + "\nand more " * 12)
-    timeline.say("  - " + "a claim that did not hold " * 8 + "\n\n    curl http://127.0.0.1:8000/" + "x" * 90)
+    timeline.print_text(
+        "  - " + "a claim that did not hold " * 8 + "\n\n    curl http://127.0.0.1:8000/" + "x" * 90
+    )
     timeline.answers(phase="", etcd="unavailable", source="memory", age=12.3, price=2.5, per_second=150, failed=0)
     *lines, _ = out.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines if "curl" not in line)

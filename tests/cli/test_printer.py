@@ -125,7 +125,7 @@ def test_the_demo_escapes_what_it_says(text: str) -> None:
     out = io.StringIO()
     timeline = Timeline(out, as_json=False)
     timeline.happened("died", f"it died: {text}")
-    timeline.say(f"  - {text}")
+    timeline.print_text(f"  - {text}")
     assert all(line.isprintable() for line in out.getvalue().split("\n"))
 
 

@@ -249,7 +249,7 @@ async def test_a_stranger_among_the_endpoints_is_not_called_well() -> None:
     async with connected(store) as tide:
         await anyio.sleep(2)
         for _ in range(20):
-            tide._parts.client.state.suspect()
+            tide._parts.client.state.breakers.suspect()
             await anyio.sleep(30)
             assert members(tide)[THIRD] == ("given", False)
         assert tide.status().identity.foreign == (THIRD,)

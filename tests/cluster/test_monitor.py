@@ -267,7 +267,7 @@ async def test_breaker_refuses_without_a_packet() -> None:
         store.down = set(store.members)
         store.touch()
         await tide.health.wait_for(HealthState.UNAVAILABLE)
-        assert not tide._parts.client.state.breaker(Lane.QUORUM).closed
+        assert not tide._parts.client.state.health.quorum.closed
         before, sent = anyio.current_time(), len(store.calls)
         with pytest.raises(Exception, match="no etcd member answers") as caught:
             await tide.config.put("a", "1")

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.support import client_of, mock_clock
-from tideover.cluster.rules.breaker import Breaker, BreakerState
+from tideover.cluster.breakers.breaker import Breaker, BreakerState
 from tideover.elections.claim import CandidateClaim
 from tideover.elections.record import ElectionRecord
 from tideover.elections.record_document import decode
@@ -317,7 +317,7 @@ async def test_an_open_breaker_refuses_no_renewal() -> None:
     async with running(make(store)) as record:
         await held_within(record, 1)
         cluster = record._calls._cluster
-        cluster.health = replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN))
+        cluster.breakers.health = replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN))
         await anyio.sleep(60)
         assert record.tenure == 1
         assert record.held

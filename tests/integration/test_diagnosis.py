@@ -16,7 +16,7 @@ import tideover
 from tests.store.provocation import at, mend, sent
 from tideover import Diagnosis, HealthState, Source, StatusReport
 from tideover.cluster import alarms
-from tideover.cluster.rules.health import HealthRules
+from tideover.cluster.breakers.state_machine import HealthRules
 from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.messages import rpc
 from tideover.testing import EtcdCluster

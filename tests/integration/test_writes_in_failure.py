@@ -69,7 +69,7 @@ async def test_calls_wait_for_the_only_member() -> None:
             await tide.config.put("k", 0)
             server.kill()
             with anyio.fail_after(5):
-                while not tide._parts.client.state.suspected:
+                while not tide._parts.client.state.breakers.suspected:
                     await anyio.sleep(0.005)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(partial(tide.config.put, "k", 1, timeout=10))
@@ -243,8 +243,8 @@ async def gateway_to(liar: Liar) -> AsyncIterator[Gateway]:
 
     async def find_all_well() -> None:
         while True:
-            await lanes.evidence.wait()
-            lanes.suspected = False
+            await lanes.breakers.evidence.wait()
+            lanes.breakers.suspected = False
             lanes.changed.fire()
 
     async with anyio.create_task_group() as tasks:

@@ -315,7 +315,7 @@ async def test_a_reader_that_was_too_slow_is_no_sign_of_trouble() -> None:
             await write(memory, "a", str(n))
             for _ in range(20):
                 await anyio.sleep(0.01)
-                assert not tide._parts.client.state.suspected
+                assert not tide._parts.client.state.breakers.suspected
                 assert tide.status().config[0].error is None
             assert tide.config.get("a") == str(n)
 

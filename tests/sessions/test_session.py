@@ -395,7 +395,7 @@ async def test_a_declared_outage_is_not_hammered(monkeypatch: pytest.MonkeyPatch
         await anyio.sleep(6)
         store.down = set(store.members)
         store.touch()
-        await tide._parts.client.state.wait_for(HealthState.UNAVAILABLE)
+        await tide._parts.client.state.breakers.wait_for(HealthState.UNAVAILABLE)
         counting(store, "watch_group")
         counting(MemoryKeepAlive, "renew_all")
         await anyio.sleep(60)
@@ -403,7 +403,7 @@ async def test_a_declared_outage_is_not_hammered(monkeypatch: pytest.MonkeyPatch
         # Three members are asked in one round.
         assert 3 * 60 / 2.4 * 0.9 < opened["renew_all"] < 3 * 60 / 0.6
         heal(store)
-        await tide._parts.client.state.wait_for(HealthState.AVAILABLE)
+        await tide._parts.client.state.breakers.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(0.1)
         session.check()
         assert opened["watch_group"] == 1

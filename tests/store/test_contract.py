@@ -51,7 +51,7 @@ class Setting:
         Setting("faulty", "asyncio"),
         Setting("faulty", "trio"),
         pytest.param(Setting("etcd", "asyncio"), marks=pytest.mark.etcd),
-        pytest.param(Setting("etcd-http2", "asyncio"), marks=pytest.mark.etcd),
+        pytest.param(Setting("etcd-grpc", "asyncio"), marks=pytest.mark.etcd),
     ],
     ids=lambda setting: f"{setting.kind}-{setting.backend}",
 )
@@ -108,7 +108,7 @@ class Subject:
 async def subject(setting: Setting, server: EtcdServer | None) -> AsyncIterator[Subject]:
     """An empty store."""
     if server is not None:
-        transport: Transport | None = "http2" if setting.kind == "etcd-http2" else None
+        transport: Transport | None = "grpc" if setting.kind == "etcd-grpc" else None
         real, running = EtcdStore([server.endpoint], transport=transport), server
         await real.call(Delete(ALL, ALL), member=server.endpoint, timeout=5)
         yield Subject(real, lambda revision: running.etcdctl("compaction", str(revision)))
@@ -781,12 +781,12 @@ def test_operations_know_their_lane() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_member_lists_its_cluster(subject: Subject) -> None:
+async def test_a_member_lists_its_cluster(subject: Subject, server: EtcdServer | None) -> None:
     """Whoever answers is on the list, with its name, the address it was asked at, and a vote."""
     answered = await subject.call(MemberList())
     (itself,) = (member for member in answered.members if member.id == answered.header.member_id)
     assert itself.name
-    assert itself.client_urls == (f"http://{subject.member}",)
+    assert itself.client_urls == (server._client_url if server else f"http://{subject.member}",)
     assert not itself.learner
 
 

@@ -56,7 +56,7 @@ def test_what_is_remembered_is_bounded() -> None:
     limiter = Limiter(Clock())
     for number in range(5000):
         assert limiter.admit("rejected", str(number)) == 0
-    assert len(limiter._told) == 1000
+    assert len(limiter._logged) == 1000
     assert limiter.admit("rejected", "4999") is None
     assert limiter.admit("rejected", "0") == 0
 

@@ -11,11 +11,10 @@ from typing import Any, Literal, TypedDict
 import anyio
 from starlette.types import Scope
 
-from tideover.asgi.leading import LeadingJobs
-from tideover.asgi.registration import Announcement
 from tideover.asgi.runs import Runs
 from tideover.asgi.shutdown import EarlyWarning
 from tideover.coordinator.coordinator import Coordinator, life_of
+from tideover.elections.jobs import Job
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
@@ -24,6 +23,7 @@ from tideover.errors import Closed
 from tideover.functions import connect
 from tideover.options import Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
+from tideover.registration.registered import Registered
 from tideover.registration.registration import Registration
 from tideover.store.protocol import Store
 
@@ -31,7 +31,7 @@ from tideover.store.protocol import Store
 class ConnectOptions(TypedDict, total=False):
     """The options of `connect`, which documents them.
 
-    Spelled out because type checkers refuse a middleware that takes just any keyword: one might be called `app`.
+    All of them, because type checkers refuse a middleware that takes just any keyword: one might be called `app`.
     """
 
     namespace: str | None
@@ -95,7 +95,7 @@ class Plan:
         # Made here so that a wrong option is found when the application is built, not when it starts.
         self.coordinator = connect(*members, **options) if coordinator is None else coordinator
         self._work = dict(while_leading or {})
-        LeadingJobs(self.coordinator, self._work)
+        _jobs(self.coordinator, self._work)
         self._runs = Runs(life_of(self.coordinator).parts.options, apart=apart)
 
     def __repr__(self) -> str:
@@ -154,28 +154,43 @@ class Run:
         self, coordinator: Coordinator, registrations: Sequence[Registration], work: Mapping[str, Work]
     ) -> None:
         self.coordinator = coordinator
-        self._announcement = Announcement(coordinator, registrations)
-        self._jobs = LeadingJobs(coordinator, work)
-        self._warning = EarlyWarning(self._hear, unheard=lambda: self._announcement.listed)
+        self._registrations = registrations
+        self._registered: list[Registered] = []
+        self._jobs = _jobs(coordinator, work)
+        self._warning = EarlyWarning(self._withdraw, unheard=lambda: self._listed)
 
     def begin(self) -> None:
         """Register and start the jobs, without waiting for etcd."""
-        life_of(self.coordinator).ending = False
-        self._announcement.begin()
-        self._jobs.begin()
+        life = life_of(self.coordinator)
+        life.ending = False
+        self._registered = [life.parts.registrations.start(each) for each in self._registrations]
+        for job in self._jobs:
+            job.start()
         self._warning.listen()
 
-    def _hear(self) -> None:
+    @property
+    def _listed(self) -> bool:
+        """Whether callers may still find an endpoint: etcd has not confirmed all deletions."""
+        return any(each in self.coordinator.registrations for each in self._registered)
+
+    def _withdraw(self) -> None:
+        """Start to deregister all, without waiting for etcd: the process will end."""
         life_of(self.coordinator).ending = True
-        self._announcement.withdraw()
+        for each in self._registered:
+            each.begin_deregistering()
 
     async def end(self) -> None:
         """Deregister, and end the jobs, before the application shuts down; bounded in time. Again is a no-op."""
         self._warning.stop()
         life_of(self.coordinator).ending = True
+        registered, self._registered = self._registered, []
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._announcement.end)
-            tasks.start_soon(self._jobs.end)
+            for stop in (*(each.deregister for each in registered), *(job.stop for job in self._jobs)):
+                tasks.start_soon(stop)
+
+
+def _jobs(coordinator: Coordinator, work: Mapping[str, Work]) -> list[Job]:
+    return [coordinator.job(name, each) for name, each in work.items()]
 
 
 def _check_sources(face: str, endpoints: object, coordinator: object, options: Mapping[str, object]) -> None:

@@ -33,21 +33,17 @@ class EarlyWarning:
     """Reports a signal that ends the process to the event loop, then passes the signal on.
 
     Args:
-        tell: Called within the event loop, perhaps more than once.
+        report: Called within the event loop, perhaps more than once.
         unheard: Whether callers cannot know yet that this process ends. While true, the server's handlers wait; a
             second signal passes at once, with the first.
     """
 
-    def __init__(self, tell: Callable[[], None], *, unheard: Callable[[], bool] = lambda: False) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[], None], *, unheard: Callable[[], bool] = lambda: False) -> None:
+        self._report = report
         self._unheard = unheard
         self._loop: asyncio.AbstractEventLoop | None = None
         self._former: dict[int, _Handler] = {}
         self._held: list[tuple[int, FrameType | None]] = []
-
-    def __repr__(self) -> str:
-        """Show which signals it hears."""
-        return f"<EarlyWarning of {', '.join(signal.Signals(s).name for s in self._former) or 'nothing'}>"
 
     def listen(self) -> None:
         """Listen where that is safe: in the main thread, under asyncio, and before a handler in Python.
@@ -74,10 +70,10 @@ class EarlyWarning:
         if loop is None or loop.is_closed():
             self._pass_on()
         elif first and self._unheard():
-            loop.call_soon_threadsafe(self._tell)
+            loop.call_soon_threadsafe(self._report)
             loop.call_soon_threadsafe(self._wait, loop, loop.time() + _HELD)
         else:
-            loop.call_soon_threadsafe(self._tell)
+            loop.call_soon_threadsafe(self._report)
             self._pass_on()
 
     def _wait(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
@@ -98,7 +94,7 @@ class EarlyWarning:
         for number, former in self._former.items():
             if signal.getsignal(number) is self:
                 signal.signal(number, former)
-        self._tell = _nothing
+        self._report = _nothing
 
 
 def _nothing() -> None:

@@ -68,12 +68,7 @@ def _names(folder: Traversable, above: str = "") -> Iterator[str]:
 
 
 def _write(names: Sequence[str], folder: Path, *, force: bool) -> None:
-    """Write all files, or change nothing.
-
-    Raises:
-        Failure: The folder has files already.
-        OSError: It cannot be written.
-    """
+    """Write all files, or change nothing."""
     with ExitStack() as undo:
         _make_folder(folder, undo)
         if not force and any(folder.iterdir()):

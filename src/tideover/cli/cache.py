@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys, keys_option
 from tideover.cli.printer import print_json, print_line
 from tideover.cli.snapshots import age_of, folder_of
+from tideover.cli.words import counted, json_age
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import Malformed
 from tideover.paths import aside_paths, snapshot_paths
@@ -23,7 +23,8 @@ from tideover.prefixes.snapshots.snapshot_format import MOST_BYTES
 from tideover.prefixes.snapshots.snapshot_reading import understand
 from tideover.regular_files import read_regular
 from tideover.shown import shown
-from tideover.status import MOST, duration
+from tideover.status import MOST
+from tideover.status.statements import age_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def show(folder: Path | None, as_json: bool) -> int:
     damaged.
     """
     where = folder_of(folder)
-    found = _look(where)
+    found = _examine_all(where)
     for each in found:
         if as_json:
             print_json(asdict(each))
@@ -109,7 +110,7 @@ def verify(folder: Path | None, as_json: bool) -> int:
     Those that were put aside do not count. Exits with 1 if one is damaged, or no key opens it.
     """
     where = folder_of(folder)
-    found = [each for each in _look(where) if each.generation != "aside"]
+    found = [each for each in _examine_all(where) if each.generation != "aside"]
     damaged = [each for each in found if not each.whole and each.opened]
     sealed = [each for each in found if not each.opened]
     whole = len(found) - len(damaged) - len(sealed)
@@ -131,7 +132,7 @@ def verify(folder: Path | None, as_json: bool) -> int:
     return code
 
 
-def _look(folder: Path) -> list[Found]:
+def _examine_all(folder: Path) -> list[Found]:
     try:
         return [_examine(path) for path in (*snapshot_paths(folder), *aside_paths(folder))]
     except OSError as exc:
@@ -151,10 +152,9 @@ def _examine(path: Path) -> Found:
         return replace(found, problem=f"cannot be read: {exc.strerror}")
     except SnapshotSealed as exc:
         problem = str(exc).removeprefix(f"snapshot {path} cannot be opened: ")
-        return replace(_told_by(found, envelope), opened=False, problem=problem)
+        return replace(_with_origin(found, envelope), opened=False, problem=problem)
     except (SnapshotCorrupt, Malformed) as exc:
         return replace(found, problem=str(exc).removeprefix(f"snapshot {path} is damaged: "))
-    age = age_of(snapshot)
     return replace(
         found,
         whole=True,
@@ -164,12 +164,12 @@ def _examine(path: Path) -> Found:
         cluster=f"{snapshot.cluster_id:x}",
         endpoints=snapshot.endpoints[:MOST] or None,
         user=snapshot.user if snapshot.endpoints else None,
-        age=age if math.isfinite(age) else None,
+        age=json_age(age_of(snapshot)),
         accepted_by=snapshot.accepted.form if snapshot.accepted else None,
     )
 
 
-def _told_by(found: Found, envelope: Envelope | None) -> Found:
+def _with_origin(found: Found, envelope: Envelope | None) -> Found:
     if envelope is None:
         return found
     origin = envelope.origin
@@ -183,8 +183,8 @@ def _describe(found: Found) -> str:
         return shown(f"SEALED   {found.generation:<8}  {stands}  {found.problem}", 500) + f"  {name}"
     if not found.whole:
         return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
-    age = "unknown age" if found.age is None else f"{duration(found.age)} old"
-    count = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
+    age = "unknown age" if found.age is None else age_in_words(found.age)
+    count = counted(found.keys or 0)
     origin = f"cluster {found.cluster}"
     if found.endpoints:
         origin += f" at {','.join(found.endpoints)}" + (f" as {found.user}" if found.user else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +10,11 @@ import click
 
 from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
-from tideover.cli.keys import keys, keys_option, read
+from tideover.cli.keys import keys, keys_option
 from tideover.cli.printer import note, print_json, print_line
-from tideover.cli.snapshots import age_of, folder_of, old, origin
+from tideover.cli.snapshots import age_of, folder_of, load, old, origin, read_chosen
 from tideover.cli.target import Owner, owner_options
+from tideover.cli.words import counted, json_age
 from tideover.clock import Clock
 from tideover.discovery.endpoint import service_prefix
 from tideover.encryption import KeysUnusable
@@ -74,7 +74,7 @@ def import_file(
     """
     parts = list(_parts(file, owner, follow))
     done = [
-        _put(file, part, found, owner, folder_of(cache_dir), overwrite=overwrite, as_json=as_json)
+        _write(file, part, found, owner, folder_of(cache_dir), overwrite=overwrite, as_json=as_json)
         for part, found in parts
     ]
     return Exit.OK if all(done) else Exit.FAILED
@@ -108,15 +108,12 @@ def _parts(file: Path, owner: Owner, follow: Sequence[str]) -> Iterator[tuple[_P
         yield _Part("config", prefix, below), found if isinstance(found, Snapshot) else None
 
 
-def _put(
+def _write(
     file: Path, part: _Part, found: Snapshot | None, owner: Owner, folder: Path, *, overwrite: bool, as_json: bool
 ) -> bool:
     """Write one snapshot, report the result, and return whether it was written."""
     target = owner.file(folder, part.prefix, part.component, part.accepted)
-    loaded = target.load()
-    there = None if loaded is None else loaded.snapshot
-    for damage in loaded.rejected if loaded else ():
-        note(str(damage))
+    there = load(target)
     snapshot = _snapshot(part, found, target, there)
     if found is not None and not snapshot.cluster_id:
         note(f"{file} was written for {', '.join(found.endpoints) or 'unknown endpoints'}: its age does not count")
@@ -131,7 +128,7 @@ def _put(
         raise Failure(f"{target.path} cannot be written: {exc.strerror}", code=Exit.FAILED) from exc
     for each in target.aside:
         note(f"{each.why.path} is kept as {each.path}")
-    _tell(part, snapshot if written else there or snapshot, target, written=written, as_json=as_json)
+    _report(part, snapshot if written else there or snapshot, target, written=written, as_json=as_json)
     return written
 
 
@@ -161,8 +158,7 @@ def _is_of_same_cluster(found: Snapshot, target: SnapshotFile, there: Snapshot |
     return bool(found.cluster_id) and (same or found.endpoints == tuple(target.owner.endpoints))
 
 
-def _tell(part: _Part, snapshot: Snapshot, target: SnapshotFile, *, written: bool, as_json: bool) -> None:
-    age = age_of(snapshot)
+def _report(part: _Part, snapshot: Snapshot, target: SnapshotFile, *, written: bool, as_json: bool) -> None:
     prefix = part.prefix.decode(errors="backslashreplace")
     if as_json:
         print_json(
@@ -173,11 +169,11 @@ def _tell(part: _Part, snapshot: Snapshot, target: SnapshotFile, *, written: boo
                 "keys": len(snapshot.entries),
                 "revision": snapshot.revision,
                 "cluster": f"{snapshot.cluster_id:x}" if snapshot.cluster_id else None,
-                "age": age if math.isfinite(age) else None,
+                "age": json_age(age_of(snapshot)),
             }
         )
         return
-    what = f"{_counted(snapshot)} of {shown(prefix)}, {_dated(snapshot)}"
+    what = f"{counted(len(snapshot.entries))} of {shown(prefix)}, {_dated(snapshot)}"
     for_whom = ", ".join(target.owner.endpoints)
     if written:
         print_line(f"imported for {for_whom}: {what}: {target.path}")
@@ -204,35 +200,25 @@ def export(
     --values and --json everything is printed, in the clear, as one JSON document, which `cache import` takes, and
     `bootstrap=` too.
     """
-    snapshot = _read(file) if file is not None else _load(owner, follow, folder_of(cache_dir))
+    snapshot = read_chosen(file) if file is not None else _load(owner, follow, folder_of(cache_dir))
     if as_json:
         _print_document(snapshot, with_values=with_values)
         return Exit.OK
-    print_line(f"{shown(snapshot.prefix)}  {_dated(snapshot)}  {_counted(snapshot)}  {shown(origin(snapshot))}")
+    keys_there = counted(len(snapshot.entries))
+    print_line(f"{shown(snapshot.prefix)}  {_dated(snapshot)}  {keys_there}  {shown(origin(snapshot))}")
     for key, entry in sorted(snapshot.entries.items()):
         value = f" = {shown(entry.value)}" if with_values else ""
         print_line(f"{shown(key)}  revision {entry.mod_revision}{value}")
     return Exit.OK
 
 
-def _read(file: Path) -> Snapshot:
-    try:
-        return read(file)
-    except OSError as exc:
-        raise Failure(f"{file} cannot be read: {exc.strerror}", code=Exit.FAILED) from exc
-    except SnapshotCorrupt as exc:
-        raise Failure(str(exc), code=Exit.FAILED) from exc
-
-
 def _load(owner: Owner, follow: str, folder: Path) -> Snapshot:
     prefix = f"{owner.options.base}{follow}"
-    loaded = owner.file(folder, prefix.encode(errors="surrogateescape"), "config").load()
-    for damage in loaded.rejected if loaded else ():
-        note(str(damage))
-    if loaded is None or loaded.snapshot is None:
+    snapshot = load(owner.file(folder, prefix.encode(errors="surrogateescape"), "config"))
+    if snapshot is None:
         text = f"{folder} has no snapshot of {shown(prefix)!r} for these endpoints, this namespace and user"
-        raise Failure(f"{text} that can be used" if loaded else text, code=Exit.FAILED)
-    return loaded.snapshot
+        raise Failure(f"{text} that can be used", code=Exit.FAILED)
+    return snapshot
 
 
 def _print_document(snapshot: Snapshot, *, with_values: bool) -> None:
@@ -241,12 +227,11 @@ def _print_document(snapshot: Snapshot, *, with_values: bool) -> None:
         assert isinstance(document, dict)
         print_json(document, whole=document.keys())
         return
-    age = age_of(snapshot)
     print_json(
         {
             "prefix": snapshot.prefix.decode(errors="backslashreplace"),
             "revision": snapshot.revision,
-            "age": age if math.isfinite(age) else None,
+            "age": json_age(age_of(snapshot)),
             "cluster": f"{snapshot.cluster_id:x}",
             "endpoints": snapshot.endpoints,
             "user": snapshot.user,
@@ -266,8 +251,3 @@ def _print_document(snapshot: Snapshot, *, with_values: bool) -> None:
 
 def _dated(snapshot: Snapshot) -> str:
     return f"revision {snapshot.revision}, {old(snapshot)}" if snapshot.cluster_id else old(snapshot)
-
-
-def _counted(snapshot: Snapshot) -> str:
-    count = len(snapshot.entries)
-    return f"{count} key" if count == 1 else f"{count} keys"

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import click
 
-from tideover.cli.exit_codes import Exit, Failure, exit_of_error
+from tideover.cli.exit_codes import Exit, Failure, exit_of_error, usage_errors
 from tideover.cli.printer import note, print_line
 from tideover.cli.target import Target
 from tideover.cluster.rules.health import sentence
@@ -62,7 +62,7 @@ def options_of(target: Target, *, follow: Sequence[str] = (), failsafe: Failsafe
     Raises:
         click.UsageError: An option makes no sense.
     """
-    try:
+    with usage_errors():
         return Options(
             target.endpoints,
             target.namespace,
@@ -75,15 +75,13 @@ def options_of(target: Target, *, follow: Sequence[str] = (), failsafe: Failsafe
             failsafe=failsafe,
             bookkeeping=False,
         )
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
 
 
 def with_etcd(
     body: Callable[[Coordinator], Awaitable[int]],
     *,
     target: Target,
-    follow: Sequence[str],
+    follow: Sequence[str] = (),
     failsafe: Failsafe | None = None,
 ) -> int:
     """Connect, run `body`, close, and return the exit code.
@@ -102,10 +100,8 @@ def with_etcd(
 async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]]) -> int:
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(tide)
-        except ValueError as exc:
-            # Files that exist but cannot be used.
-            raise click.UsageError(str(exc)) from exc
+            with usage_errors():  # files that exist but cannot be used
+                await stack.enter_async_context(tide)
         except OSError as exc:
             # Only the port to listen at can be refused here.
             raise Failure(exc.strerror or str(exc), code=Exit.FAILED) from exc
@@ -132,7 +128,7 @@ def _why_away(tide: Coordinator) -> str:
 
 
 @asynccontextmanager
-async def telling(
+async def reporting(
     tide: Coordinator,
     what: str,
     *,
@@ -140,7 +136,7 @@ async def telling(
     held_by: Callable[[], str] = str,
     then: Callable[[], Coroutine[Any, Any, object]] = anyio.lowlevel.checkpoint,
 ) -> AsyncIterator[Callable[[], None]]:
-    """Say on stderr what a command waits for, and etcd's state, also each time that this changes.
+    """Report on stderr what a command waits for, and etcd's state, also each time that this changes.
 
     Args:
         after: Seconds of waiting before the first line.
@@ -151,9 +147,20 @@ async def telling(
         A function that ends the reports.
     """
     scope = anyio.CancelScope()
+
+    async def report() -> None:
+        with scope:
+            await anyio.sleep(after)
+            holder = held_by()
+            held = f"; held by {holder}" if holder else ""
+            note(f"{sentence(tide.health.diagnosis)}; waiting for {shown(what)}{held}")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(then)
+                await _report_health(tide)
+
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_tell, tide, what, after, held_by, then, scope)
+            tasks.start_soon(report)
             try:
                 yield scope.cancel
             finally:
@@ -165,25 +172,7 @@ async def telling(
         raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
-async def _tell(
-    tide: Coordinator,
-    what: str,
-    after: float,
-    held_by: Callable[[], str],
-    then: Callable[[], Coroutine[Any, Any, object]],
-    scope: anyio.CancelScope,
-) -> None:
-    with scope:
-        await anyio.sleep(after)
-        holder = held_by()
-        held = f"; held by {holder}" if holder else ""
-        note(f"{sentence(tide.health.diagnosis)}; waiting for {shown(what)}{held}")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(then)
-            await _tell_health(tide)
-
-
-async def _tell_health(tide: Coordinator) -> None:
+async def _report_health(tide: Coordinator) -> None:
     while True:
         state = tide.health.state
         async with anyio.create_task_group() as others:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import os
 import sys
 from contextlib import suppress
@@ -11,7 +10,7 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import failure, json_option, note_misspelled, options_of, telling, with_etcd
+from tideover.cli.common import failure, json_option, note_misspelled, options_of, reporting, with_etcd
 from tideover.cli.completion import complete_keys
 from tideover.cli.config_list import FROM_DISK, list_keys, tree
 from tideover.cli.exit_codes import Exit, Failure
@@ -19,12 +18,13 @@ from tideover.cli.from_disk import Disk, disk_options, known_of_config, note_dis
 from tideover.cli.printer import note, print_json, print_line, print_raw
 from tideover.cli.snapshots import age_of
 from tideover.cli.target import Target, etcd_options
+from tideover.cli.words import json_age
 from tideover.cluster.rules.health import sentence
 from tideover.config.keys import Keys
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import InvalidRequest, TideoverError, Unavailable
 from tideover.shown import shown
-from tideover.status import duration
+from tideover.status.statements import age_in_words
 from tideover.types import HealthState, Reading, Source
 
 # Seconds before a write in which etcd must say whether the key is there already.
@@ -62,7 +62,7 @@ def get(key: str, target: Target, disk: Disk | None, as_json: bool) -> int:
     """
     if disk is not None:
         return _get_from_disk(key, target, disk, as_json=as_json)
-    return with_etcd(partial(_get, key, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_get, key, as_json=as_json), target=target)
 
 
 async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
@@ -82,8 +82,7 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
         # One member may lag: no definite no.
         note(f"{away}, and {full!r} is unknown to the surviving member")
         return Exit.DEGRADED
-    age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
-    note(f"{away}; the answer is a surviving member's, {age}")
+    note(f"{away}; the answer is a surviving member's, {age_in_words(reading.age)}")
     return Exit.OK
 
 
@@ -123,7 +122,7 @@ def _reading_record(reading: Reading[bytes | None], full: str) -> dict[str, obje
         "present": reading.present,
         "source": reading.source,
         "revision": reading.revision,
-        "age": reading.age if math.isfinite(reading.age) else None,
+        "age": json_age(reading.age),
         "stale": reading.stale,
     }
 
@@ -151,15 +150,11 @@ def put(key: str, value: str, target: Target, as_json: bool) -> int:
     """
     # Arguments may be bytes that are no text.
     raw = _standard_input() if value == "-" else os.fsencode(value)
-    return with_etcd(partial(_put, key, raw, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_put, key, raw, as_json=as_json), target=target)
 
 
 def _standard_input() -> bytes:
-    """Read the value from standard input.
-
-    Raises:
-        click.UsageError: It is closed, cannot be read, or does not end.
-    """
+    """Read the value from standard input."""
     if sys.stdin is None:  # closed by the process that started this
         raise click.UsageError("VALUE is -, and standard input is closed")
     try:
@@ -206,7 +201,7 @@ def delete(key: str, target: Target, as_json: bool) -> int:
     Writes never degrade. Exits with 5 if there was no such key, with 3 or 4 if etcd is away and nothing was
     deleted, with 6 if the answer was lost and the key may or may not be deleted.
     """
-    return with_etcd(partial(_delete, key, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_delete, key, as_json=as_json), target=target)
 
 
 async def _delete(key: str, tide: Coordinator, *, as_json: bool) -> int:
@@ -241,7 +236,7 @@ def watch(prefix: str, target: Target, as_json: bool) -> int:
 
 async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
     changes = tide.config.changes(prefix)
-    async with telling(tide, f"changes of keys that begin with {tide.config.full_name(prefix)!r}"):
+    async with reporting(tide, f"changes of keys that begin with {tide.config.full_name(prefix)!r}"):
         (followed,) = tide.status().config
         if followed.error and tide.health.state is HealthState.AVAILABLE:
             note(followed.error)

@@ -92,7 +92,7 @@ class _Lines:
 def _show(prefix: str, viewed: _Viewed, target: Target, disk: Disk | None, *, as_json: bool) -> int:
     if disk is not None:
         return _from_disk(prefix, viewed, target, disk)
-    return with_etcd(partial(_from_etcd, prefix, viewed, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_from_etcd, prefix, viewed, as_json=as_json), target=target)
 
 
 async def _from_etcd(prefix: str, viewed: _Viewed, tide: Coordinator, *, as_json: bool) -> int:

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import http.client
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 import click
 
 from tideover.cli.common import color_option, json_option, options_of
 from tideover.cli.etcd_versions import remarks
-from tideover.cli.exit_codes import Exit, Failure, exit_of_error
+from tideover.cli.exit_codes import Exit, Failure, exit_of_error, usage_errors
 from tideover.cli.findings import Finding, print_findings
 from tideover.cli.keys import keys_option
+from tideover.cli.machine import judge_machine
 from tideover.cli.restart import Cluster, judge_restart
 from tideover.cli.seconds import Seconds
 from tideover.cli.snapshots import cache_dir_option
 from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
-from tideover.clock import system_boot_id
 from tideover.coordinator.survey import foreign_values
 from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
 from tideover.epoch.rules import after
 from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
 from tideover.options import Options
-from tideover.paths import default_folder
 from tideover.policies import Transport
 from tideover.shown import shown
 from tideover.store.faults import FaultKind, StoreFault, public_error
@@ -46,8 +39,6 @@ T = TypeVar("T")
 
 _TIMEOUT = 2.0
 _READ_TIMEOUT = 10.0
-# Seconds by which clocks may differ: an HTTP date has whole seconds.
-_CLOCK_LIMIT = 2.0
 _BUMP_TRIES = 5
 _TRANSPORTS: dict[Transport, str] = {"grpc": "grpc, gRPC's library", "http2": "http2, tideover's own"}
 
@@ -68,6 +59,11 @@ class Examined:
     error: str | None = None
     denied: bool = False
     refused: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it has answered with a quorum, if only that this client may not read the epoch."""
+        return self.look is not None or self.denied
 
 
 @click.command("doctor", short_help="Check what would harm a service later: can it restart now?")
@@ -104,10 +100,8 @@ async def _examine_all(
 ) -> int:
     key = marker_key(target.namespace)
     raw_lines.silence()
-    try:
+    with usage_errors():
         store = EtcdStore(target.endpoints, tls=target.tls, username=target.username, password=target.password)
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
     endpoints = store.members
     try:
         members = [Examined(endpoint) for endpoint in endpoints]
@@ -116,10 +110,10 @@ async def _examine_all(
                 tasks.start_soon(_ask, store, key, member)
         findings = [
             *_judge_members(members),
-            Finding("transport", None, f"calls go over {_TRANSPORTS[store.transport]}"),
+            *_transports(store),
             *await _look_for_misspelled(store, target.namespace, members),
             *await _judge_values(store, target.namespace, members),
-            *await _judge_here(endpoints, cache_dir),
+            *await judge_machine(endpoints, cache_dir),
         ]
         if bump:
             findings = [*findings, await _bump(store, key, members)]
@@ -129,9 +123,20 @@ async def _examine_all(
     print_findings(findings, as_json=as_json)
     if not any(member.answers for member in members):
         return Exit.UNAVAILABLE
-    if not any(member.look or member.denied for member in members):
+    if not any(member.usable for member in members):
         return Exit.REFUSED if any(member.refused for member in members) else Exit.DEGRADED
     return Exit.FAILED if any(finding.ok is False for finding in findings) else Exit.OK
+
+
+def _transports(store: EtcdStore) -> Iterator[Finding]:
+    """Yield what calls go over; the members are named where they differ."""
+    members: dict[str, list[str]] = {}
+    for member in store.members:
+        over = ", ".join(filter(None, (_TRANSPORTS[store.transport(member)], store.way(member))))
+        members.setdefault(over, []).append(member)
+    for over, names in members.items():
+        to = f" to {', '.join(names)}" if len(members) > 1 else ""
+        yield Finding("transport", None, f"calls{to} go over {over}")
 
 
 async def _ask(store: Store, key: bytes, member: Examined) -> None:
@@ -163,27 +168,14 @@ async def _look_for_misspelled(store: Store, namespace: str, members: Sequence[E
 
 
 def _judge_members(members: Sequence[Examined]) -> list[Finding]:
-    findings = []
-    for member in members:
-        if not member.answers:
-            findings.append(Finding("member", False, f"{member.endpoint} does not answer: {member.error}"))
-        elif member.refused:
-            text = f"{member.endpoint} answers, and refuses this client: {member.error}"
-            findings.append(Finding("member", False, text))
-        elif member.look is None and not member.denied:
-            findings.append(Finding("member", False, f"{member.endpoint} has no quorum: {member.error}"))
-        else:
-            version = f"etcd {member.version}" if member.version else "its version is for root alone"
-            text = f"{member.endpoint} answers, {version}, cluster {member.cluster_id:x}"
-            findings.append(Finding("member", True, text))
+    findings = [_judge_member(member) for member in members]
     clusters = sorted({member.cluster_id for member in members if member.cluster_id})
     if len(clusters) > 1:
         names = ", ".join(f"{cluster_id:x}" for cluster_id in clusters)
         findings.append(Finding("cluster", False, f"the endpoints belong to {len(clusters)} clusters: {names}"))
     elif clusters:
         findings.append(Finding("cluster", True, f"all endpoints that answer belong to cluster {clusters[0]:x}"))
-    versions = {member.endpoint: member.version for member in members}
-    findings += [Finding("version", remark.ok, remark.text) for remark in remarks(versions)]
+    findings += remarks({member.endpoint: member.version for member in members})
     looks = [member.look for member in members if member.look]
     if looks:
         findings.append(_judge_epoch(max(looks, key=lambda look: look.header.revision)))
@@ -192,6 +184,17 @@ def _judge_members(members: Sequence[Examined]) -> list[Finding]:
             Finding("epoch", None, "not permitted to read it: services here count resets on their own")
         )
     return findings
+
+
+def _judge_member(member: Examined) -> Finding:
+    if not member.answers:
+        return Finding("member", False, f"{member.endpoint} does not answer: {member.error}")
+    if member.refused:
+        return Finding("member", False, f"{member.endpoint} answers, and refuses this client: {member.error}")
+    if not member.usable:
+        return Finding("member", False, f"{member.endpoint} has no quorum: {member.error}")
+    version = f"etcd {member.version}" if member.version else "its version is for root alone"
+    return Finding("member", True, f"{member.endpoint} answers, {version}, cluster {member.cluster_id:x}")
 
 
 def _judge_epoch(look: Look) -> Finding:
@@ -208,7 +211,7 @@ def _judge_epoch(look: Look) -> Finding:
 
 async def _judge_values(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
     """Name the foreign values under tideover's own keys."""
-    well = next((member.endpoint for member in members if member.look or member.denied), None)
+    well = next((member.endpoint for member in members if member.usable), None)
     if well is None:
         return []
 
@@ -231,59 +234,10 @@ async def _judge_values(store: Store, namespace: str, members: Sequence[Examined
     return [*named, Finding("value", False, f"and {found.more} more")] if found.more else named
 
 
-async def _judge_here(endpoints: Sequence[str], cache_dir: Path | None) -> list[Finding]:
-    findings = [await anyio.to_thread.run_sync(_judge_folder, cache_dir)]
-    if not system_boot_id():
-        findings.append(Finding("clock", None, "no boot id: after a restart ages are told by the wall clock"))
-    clocks: list[Finding] = []
-
-    async def compare(endpoint: str) -> None:
-        found = await anyio.to_thread.run_sync(_judge_clock, endpoint)
-        if found is not None:
-            clocks.append(found)
-
-    async with anyio.create_task_group() as tasks:
-        for endpoint in endpoints:
-            tasks.start_soon(compare, endpoint)
-    return findings + sorted(clocks, key=lambda finding: finding.text)
-
-
-def _judge_clock(endpoint: str) -> Finding | None:
-    """Compare this machine's wall clock with a member's; None if the member's is unknown, as with TLS."""
-    host, _, port = endpoint.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_TIMEOUT)
-    try:
-        connection.request("GET", "/version")
-        date = connection.getresponse().getheader("Date")
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    if date is None:
-        return None
-    # The date is cut to the second: half a second is its middle.
-    apart = time.time() - parsedate_to_datetime(date).timestamp() - 0.5
-    text = f"{endpoint} is within {_CLOCK_LIMIT:.0f} s of this machine"
-    if abs(apart) > _CLOCK_LIMIT:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        text = f"{endpoint} is {abs(apart):.0f} s {'behind' if apart > 0 else 'ahead'}; here it is {now}"
-    return Finding("clock", abs(apart) <= _CLOCK_LIMIT, text)
-
-
-def _judge_folder(cache_dir: Path | None) -> Finding:
-    try:
-        folder = cache_dir or default_folder()
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with TemporaryFile(dir=existing):
-            return Finding("disk", True, f"snapshots can be written to {folder}")
-    except (OSError, RuntimeError) as exc:
-        return Finding("disk", False, f"snapshots cannot be written: {exc}")
-
-
 async def _judge_restart(
     store: Store, options: Options, cache_dir: Path | None, members: Sequence[Examined], max_age: float | None
 ) -> list[Finding]:
-    well = next((member.endpoint for member in members if member.look or member.denied), None)
+    well = next((member.endpoint for member in members if member.usable), None)
 
     async def count(prefix: bytes) -> int | None:
         try:
@@ -302,7 +256,7 @@ async def _judge_restart(
 
 async def _bump(store: Store, key: bytes, members: Sequence[Examined]) -> Finding:
     """Begin the next epoch, also while other processes write it."""
-    well = [member for member in members if member.look or member.denied]
+    well = [member for member in members if member.usable]
     if not well or len({member.cluster_id for member in members if member.cluster_id}) > 1:
         return Finding("bump", False, "not done: the members must be of one cluster, and have a quorum")
     endpoint = well[0].endpoint

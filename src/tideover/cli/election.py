@@ -9,7 +9,7 @@ import anyio.to_thread
 import click
 
 from tideover.cli.common import color_option, end_list, json_option, note_misspelled, with_etcd
-from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.exit_codes import Exit, Failure, usage_errors
 from tideover.cli.printer import Styled, ask, note, print_json, print_line
 from tideover.cli.tables import Cell, Table
 from tideover.cli.target import Target, etcd_options
@@ -46,7 +46,7 @@ def list_elections(target: Target, as_json: bool) -> int:
 
     Exits with 0 also if there are none, 1 if a record cannot be read, 3 or 4 if etcd is away.
     """
-    return with_etcd(partial(_list, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_list, as_json=as_json), target=target)
 
 
 @command.command("show", short_help="Say who leads.")
@@ -60,7 +60,7 @@ def show(name: str, target: Target, as_json: bool) -> int:
 
     Exits with 0 if there is a record, 1 if it cannot be read, 5 if there is none, 3 or 4 if etcd is away.
     """
-    return with_etcd(partial(_show, name, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_show, name, as_json=as_json), target=target)
 
 
 @command.command("reset", short_help="Take its record away.")
@@ -77,14 +77,12 @@ def reset(name: str, yes: bool, force: bool, target: Target) -> int:
     Exits with 0 if it is done, 1 if there is a leader, or the record has changed meanwhile, or the answer was no,
     5 if there is no record, 3 or 4 if etcd is away, 6 if it may or may not be done.
     """
-    return with_etcd(partial(_reset, name, yes=yes, force=force), target=target, follow=())
+    return with_etcd(partial(_reset, name, yes=yes, force=force), target=target)
 
 
 def _admin(tide: Coordinator, name: str) -> ElectionAdmin:
-    try:
+    with usage_errors():
         return tide.election(name).admin()
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
 
 
 async def _list(tide: Coordinator, *, as_json: bool) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
 
 from tideover.cli.printer import print_json, print_line
+from tideover.cli.words import json_age
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import ServiceView
 from tideover.shown import shown
@@ -16,7 +16,7 @@ def print_endpoints(endpoints: Iterable[Endpoint], source: Source, age: float, *
     """Print endpoints, one a line."""
     for endpoint in endpoints:
         if as_json:
-            print_json({**_record(endpoint), "source": source, "age": age if math.isfinite(age) else None})
+            print_json({**_record(endpoint), "source": source, "age": json_age(age)})
         else:
             print_line(_describe(endpoint))
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tideover.cli.findings import Finding
+
 # Major, minor and patch, then 0 for a release and -1 for what came before it, such as a release candidate.
 _Version = tuple[int, int, int, int]
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:([-+]).*)?", re.ASCII | re.DOTALL)
@@ -68,34 +70,30 @@ FLAWS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A remark about the members' versions."""
-
-    ok: bool | None
-    text: str
-
-
 def flaws_of(version: str | None) -> tuple[Flaw, ...]:
     """Return the flaws of a version; none if it is unknown, unreadable, or newer than the table."""
     parsed = None if version is None else _parse(version)
     return () if parsed is None else tuple(flaw for flaw in FLAWS if flaw.affects(parsed))
 
 
-def remarks(versions: Mapping[str, str | None]) -> list[Remark]:
-    """Return a remark for each flaw of each version, by endpoint, and one if the members' versions differ."""
+def remarks(versions: Mapping[str, str | None]) -> list[Finding]:
+    """Return a finding for each flaw of each version, by endpoint, and one if the members' versions differ."""
     members: dict[str, list[str]] = {}
     for endpoint, version in versions.items():
         if version is not None:
             members.setdefault(version, []).append(endpoint)
     found = [
-        Remark(False if flaw.harmful else None, f"etcd {version} {flaw.text}: {flaw.remedy} ({flaw.source})")
+        Finding(
+            "version",
+            False if flaw.harmful else None,
+            f"etcd {version} {flaw.text}: {flaw.remedy} ({flaw.source})",
+        )
         for version in members
         for flaw in flaws_of(version)
     ]
     if len(members) > 1:
         each = "; ".join(f"{version} at {', '.join(at)}" for version, at in members.items())
-        found.append(Remark(None, f"the members run different versions: {each}"))
+        found.append(Finding("version", None, f"the members run different versions: {each}"))
     return found
 
 

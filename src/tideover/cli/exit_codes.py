@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+
+import click
 
 from tideover.errors import (
     AuthenticationFailed,
@@ -60,6 +64,15 @@ class Failure(Exception):
     def __init__(self, message: str, *, code: Exit) -> None:
         super().__init__(message)
         self.code = code
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn a ValueError of the body into wrong usage, with its message."""
+    try:
+        yield
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 class OutputGone(Exception):

@@ -24,11 +24,7 @@ class Finding:
 
 
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
-    """Print findings.
-
-    Raises:
-        OutputGone: As `print_line`.
-    """
+    """Print findings."""
     for finding in findings:
         if as_json:
             print_json(asdict(finding))

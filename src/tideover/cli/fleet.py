@@ -14,7 +14,7 @@ import click
 
 from tideover.cli.common import failure, json_option, with_etcd
 from tideover.cli.completion import complete_services
-from tideover.cli.exit_codes import Exit, Failure, exit_of_state
+from tideover.cli.exit_codes import Exit, Failure, exit_of_state, usage_errors
 from tideover.cli.fleet_asking import Asker
 from tideover.cli.fleet_rules import Row, disagreements, table
 from tideover.cli.keys import keys_option
@@ -110,14 +110,12 @@ def command(
     Exits with 0 if all is well, 1 if something disagrees or does not answer, 3 or 4 if only etcd is away, 5 if the
     service has no endpoint.
     """
-    try:
+    with usage_errors():
         check_name(name)
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
     asker = Asker(path, headers, _context(target.tls))
     extra = [Endpoint(url, service=name) for url in urls]
-    look = partial(_look, name, asker, extra=extra, cache_dir=cache_dir, watch=watch, as_json=as_json)
-    return with_etcd(look, target=target, follow=())
+    body = partial(_compare, name, asker, extra=extra, cache_dir=cache_dir, watch=watch, as_json=as_json)
+    return with_etcd(body, target=target)
 
 
 def _context(tls: Tls | None) -> ssl.SSLContext:
@@ -130,7 +128,7 @@ def _context(tls: Tls | None) -> ssl.SSLContext:
     return context
 
 
-async def _look(
+async def _compare(
     name: str,
     asker: Asker,
     tide: Coordinator,

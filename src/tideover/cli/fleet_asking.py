@@ -40,10 +40,6 @@ class Asker:
         self._headers = {"Accept": "application/health+json, application/json", **headers}
         self._context = context
 
-    def __repr__(self) -> str:
-        """Show where it asks; fields may be secrets."""
-        return f"<Asker at {self._path}>"
-
     async def ask(self, endpoint: Endpoint) -> Row:
         """Return an instance's answer, or why there is none."""
         trouble = "timed out"
@@ -81,12 +77,7 @@ class Asker:
 
 
 class _Line:
-    """A connection that one thread uses and another may cut at any time.
-
-    Raises:
-        ValueError: The URL is no HTTP address.
-        InvalidURL: Likewise.
-    """
+    """A connection that one thread uses and another may cut at any time."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -98,16 +89,8 @@ class _Line:
         self._closed = False
         self._handle: socket.socket | None = None
 
-    def __repr__(self) -> str:
-        """Show where to."""
-        return f"<_Line to {self._connection.host}:{self._connection.port}>"
-
     def open(self, context: ssl.SSLContext) -> http.client.HTTPConnection:
-        """Connect, if it has not been closed meanwhile.
-
-        Raises:
-            OSError: No answer, or no trusted TLS.
-        """
+        """Connect, if it has not been closed meanwhile."""
         host, port = self._connection.host, self._connection.port
         sock = socket.create_connection((host, port), timeout=TIMEOUT)
         with self._lock:

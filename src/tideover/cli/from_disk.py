@@ -7,7 +7,6 @@ another.
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
@@ -17,28 +16,26 @@ from typing import Any, TypeVar
 import click
 
 from tideover.cli.exit_codes import Exit, Failure
-from tideover.cli.keys import keys_option, read
+from tideover.cli.keys import keys_option
 from tideover.cli.printer import note
 from tideover.cli.snapshots import (
     Left,
     cache_dir_option,
     folder_of,
     left_in,
+    note_unused,
     old,
     origin,
     own_of,
+    read_chosen,
     snapshot_option,
 )
-from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshots.snapshot import supersedes
 from tideover.shown import shown
 from tideover.types import Entry
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# The most foreign snapshots that are named.
-_MOST_OTHERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +112,7 @@ def known_of_config(options: Options, disk: Disk) -> Known:
     for why in refused:
         note(why)
     used = {left.path for left in own}
-    others = [left for left in left_here if left.path not in used]
-    for left in others[:_MOST_OTHERS]:
-        what = f"a snapshot of '{shown(left.prefix)}', {origin(left.snapshot)}, {old(left.snapshot)}"
-        note(f"not used: {what}: --from {shlex.quote(str(left.path))}")
-    if len(others) > _MOST_OTHERS:
-        note(f"and {len(others) - _MOST_OTHERS} more: see `tideover cache show {shlex.quote(str(folder))}`")
+    note_unused([left for left in left_here if left.path not in used], folder)
     if not own:
         missing = f"there is no snapshot of {options.base!r} for these endpoints, this namespace and user"
         raise Failure(f"{missing} in {folder}", code=Exit.UNAVAILABLE)
@@ -128,10 +120,7 @@ def known_of_config(options: Options, disk: Disk) -> Known:
 
 
 def _chosen(file: Path, base: bytes) -> Left:
-    try:
-        left = Left(file, read(file))
-    except (OSError, SnapshotCorrupt) as exc:
-        raise Failure(f"{file} cannot be used: {exc}", code=Exit.FAILED) from exc
+    left = Left(file, read_chosen(file))
     if (accepted := left.snapshot.accepted) is not None:
         raise Failure(f"{file} is what {shown(accepted.form)} has accepted, not the newest state", code=Exit.USAGE)
     if not left.prefix.startswith(base):

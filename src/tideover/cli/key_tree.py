@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tideover.cli.printer import Styled, print_json, print_line
+from tideover.cli.words import counted
 from tideover.coordinator.catalog import ListedKey
 from tideover.shown import shown
 from tideover.types import Source
@@ -28,11 +29,7 @@ class KeyTree:
         self._source = Source.QUORUM
 
     def add(self, found: ListedKey) -> None:
-        """Print a key, or count it.
-
-        Raises:
-            OutputGone: As `print_line`.
-        """
+        """Print a key, or count it."""
         *folders, name = found.key[len(self._root) :].split("/")
         counted = folders[: self._depth] if self._depth is not None and len(folders) >= self._depth else None
         if counted != self._counted:
@@ -48,11 +45,7 @@ class KeyTree:
             print_line("  " * (len(folders) + 1), shown(name) or "''")
 
     def close(self) -> None:
-        """Print what was counted.
-
-        Raises:
-            OutputGone: As `print_line`.
-        """
+        """Print what was counted."""
         if self._counted is None:
             return
         (*folders, name), count = self._counted, self._count
@@ -61,8 +54,7 @@ class KeyTree:
         if self._as_json:
             self._record("/".join([*folders, name, ""]), "folder", keys=count, revision=None)
         else:
-            keys = "1 key" if count == 1 else f"{count} keys"
-            print_line("  " * (len(folders) + 1), Styled(f"{shown(name)}/", bold=True), f"  {keys}")
+            print_line("  " * (len(folders) + 1), Styled(f"{shown(name)}/", bold=True), f"  {counted(count)}")
 
     def _enter(self, folders: list[str]) -> None:
         """Print the folders on the way that have not been printed."""

@@ -31,13 +31,13 @@ def keys_option(command: F) -> F:
         "--keys-file",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        callback=_take,
+        callback=_set_keys,
         expose_value=False,
         help=f"The keys of encrypted snapshots. Without: {SNAPSHOT_KEYS_FILE}, or {SNAPSHOT_KEYS} with the keys.",
     )(command)
 
 
-def _take(ctx: click.Context, param: click.Parameter, file: Path | None) -> None:
+def _set_keys(ctx: click.Context, param: click.Parameter, file: Path | None) -> None:
     try:
         # A file that is given as an option wins over one in the environment.
         _given.set(Encryption(file) if file is not None else find_encryption(os.environ))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import anyio
 import click
 
-from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
-from tideover.cli.exit_codes import Exit, exit_of_state
+from tideover.cli.common import WAITED, note_misspelled, reporting, with_etcd
+from tideover.cli.exit_codes import Exit, exit_of_state, usage_errors
 from tideover.cli.failsafe_options import failsafe_options
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option, on_outage_option, timeout_option
@@ -38,13 +39,10 @@ def command(
     target: Target,
     name: str,
     command: tuple[str, ...],
-    ttl: float,
     timeout: float | None,
-    on_outage: str,
     if_killed: str,
-    address: str,
-    value: str,
     failsafe: Failsafe | None,
+    **options: Any,
 ) -> int:
     """Wait until elected, then run COMMAND: tideover lead reaper -- ./reap.sh
 
@@ -60,40 +58,19 @@ def command(
     no such command, 126 if it cannot be run.
     """
     # The body is cancelled at the deadline, and two margins later another one may lead.
-    run = CommandRun(command, grace=margin_of(ttl), if_killed=if_killed)
-    body = partial(
-        _lead,
-        name=name,
-        run=run,
-        ttl=ttl,
-        timeout=timeout,
-        on_outage=on_outage,
-        address=address,
-        value=value,
-    )
-    return with_etcd(body, target=target, follow=(), failsafe=failsafe)
+    run = CommandRun(command, grace=margin_of(options["ttl"]), if_killed=if_killed)
+    body = partial(_lead, name=name, run=run, timeout=timeout, **options)
+    return with_etcd(body, target=target, failsafe=failsafe)
 
 
-async def _lead(
-    tide: Coordinator,
-    *,
-    name: str,
-    run: CommandRun,
-    ttl: float,
-    timeout: float | None,
-    on_outage: str,
-    address: str,
-    value: str,
-) -> int:
-    try:
-        leadership = tide.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)  # type: ignore[arg-type]
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+async def _lead(tide: Coordinator, *, name: str, run: CommandRun, timeout: float | None, **options: Any) -> int:
+    with usage_errors():
+        leadership = tide.leader(name, **options)
     what = f"the leadership of {name!r}, {tide.namespace}/elections/{name} in etcd"
     try:
         with run:
             await note_misspelled(tide, f"elections/{name}")
-            async with telling(tide, what, after=WAITED, held_by=lambda: leadership.held_by) as elected:
+            async with reporting(tide, what, after=WAITED, held_by=lambda: leadership.held_by) as elected:
                 with anyio.move_on_after(timeout) as waiting:
                     async with leadership as term:
                         elected()

@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import click
 
-from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
-from tideover.cli.exit_codes import Exit
+from tideover.cli.common import WAITED, note_misspelled, reporting, with_etcd
+from tideover.cli.exit_codes import Exit, usage_errors
 from tideover.cli.lock_show import list_locks, show
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option, on_outage_option, timeout_option
@@ -59,15 +59,7 @@ _LOOKS = {"list": list_locks, "show": show}
     "name", shell_complete=lambda ctx, param, typed: [word for word in _LOOKS if word.startswith(typed)]
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(
-    target: Target,
-    name: str,
-    command: tuple[str, ...],
-    ttl: int,
-    timeout: float | None,
-    on_outage: str,
-    if_killed: str,
-) -> int:
+def command(target: Target, name: str, command: tuple[str, ...], if_killed: str, **options: Any) -> int:
     """Run COMMAND while holding the lock NAME: tideover lock deploy -- ./deploy.sh
 
     To look instead: tideover lock list, tideover lock show NAME.
@@ -80,24 +72,19 @@ def command(
     obtained in time, 3 or 4 if etcd is away, 127 if there is no such command, 126 if it cannot be run.
     """
     run = CommandRun(command, grace=_GRACE, if_killed=if_killed)
-    body = partial(_hold, name=name, run=run, ttl=ttl, timeout=timeout, on_outage=on_outage)
-    return with_etcd(body, target=target, follow=())
+    return with_etcd(partial(_hold, name=name, run=run, **options), target=target)
 
 
-async def _hold(
-    tide: Coordinator, *, name: str, run: CommandRun, ttl: int, timeout: float | None, on_outage: str
-) -> int:
-    try:
-        lock = tide.lock(name, ttl=ttl, timeout=timeout, on_outage=on_outage)  # type: ignore[arg-type]
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+async def _hold(tide: Coordinator, *, name: str, run: CommandRun, **options: Any) -> int:
+    with usage_errors():
+        lock = tide.lock(name, **options)
     line = f"locks/{name}/"
     what = f"the lock {name!r}, {tide.namespace}/{line} in etcd"
-    then = partial(_tell_foreign, tide, line, lambda: lock.held_by)
+    then = partial(_report_foreign, tide, line, lambda: lock.held_by)
     try:
         with run:
             await note_misspelled(tide, line)
-            waiting = telling(tide, what, after=WAITED, held_by=lambda: lock.held_by, then=then)
+            waiting = reporting(tide, what, after=WAITED, held_by=lambda: lock.held_by, then=then)
             async with waiting as obtained, lock as held:
                 obtained()
                 await run.run(_environment(held))
@@ -107,7 +94,7 @@ async def _hold(
     return run.code
 
 
-async def _tell_foreign(tide: Coordinator, line: str, held_by: Callable[[], str]) -> None:
+async def _report_foreign(tide: Coordinator, line: str, held_by: Callable[[], str]) -> None:
     """Report foreign keys in the lock's queue: once, as no key comes before a waiter afterwards.
 
     The waiter itself reports the first key of the queue, and the key right before its own.

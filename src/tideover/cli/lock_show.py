@@ -8,7 +8,7 @@ from functools import partial
 import click
 
 from tideover.cli.common import color_option, end_list, json_option, note_misspelled, with_etcd
-from tideover.cli.exit_codes import Exit
+from tideover.cli.exit_codes import Exit, usage_errors
 from tideover.cli.printer import Styled, note, print_json, print_line
 from tideover.cli.tables import Cell, Table
 from tideover.cli.target import Target, etcd_options
@@ -35,7 +35,7 @@ def list_locks(target: Target, as_json: bool) -> int:
 
     Exits with 0 also if there are none, 3 or 4 if etcd is away.
     """
-    return with_etcd(partial(_list, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_list, as_json=as_json), target=target)
 
 
 @click.command("show", short_help="Show a lock's holder and who waits for it.")
@@ -51,7 +51,7 @@ def show(name: str, target: Target, as_json: bool) -> int:
 
     Exits with 0 if it is held, 1 if a foreign key blocks its line, 5 if it is free, 3 or 4 if etcd is away.
     """
-    return with_etcd(partial(_show, name, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_show, name, as_json=as_json), target=target)
 
 
 async def _list(tide: Coordinator, *, as_json: bool) -> int:
@@ -69,10 +69,8 @@ async def _list(tide: Coordinator, *, as_json: bool) -> int:
 
 
 async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
-    try:
+    with usage_errors():
         line = await tide.catalog.lock(name)
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
     if as_json:
         queue = [_as_place(each) for each in line.behind]
         print_json({**_as_record(line), "waiting": line.waiting, "queue": queue}, whole=["lock"])

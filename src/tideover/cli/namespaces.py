@@ -35,14 +35,14 @@ def command(prefix: str, target: Target, as_json: bool) -> int:
 
     Exits with 5 if nothing may be read, with 3 or 4 if etcd is away.
     """
-    return with_etcd(partial(_list, prefix, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_list, prefix, as_json=as_json), target=target)
 
 
 async def _list(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
     found: dict[str, list[str]] = {}
     passed: list[Passed] = []
     refused: list[str] = []
-    async for each in _look(tide, prefix, refused):
+    async for each in _walk(tide, prefix, refused):
         if isinstance(each, Passed):
             passed.append(each)
         elif each.name not in found.setdefault(each.namespace, []):
@@ -65,7 +65,7 @@ async def _list(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
     return Exit.OK
 
 
-async def _look(tide: Coordinator, prefix: str, refused: list[str]) -> AsyncIterator[Tree | Passed]:
+async def _walk(tide: Coordinator, prefix: str, refused: list[str]) -> AsyncIterator[Tree | Passed]:
     """Go through all keys; if that is refused, through both spellings of the namespace, and then their trees."""
     own, other = tide.namespaces.own, tide.namespaces.other
     whole = [f"{name}/" for name in (own, other) if name is not None]

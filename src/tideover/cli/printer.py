@@ -4,7 +4,8 @@ Much of a command's output is foreign text: keys and values in etcd, names of fi
 click, which repeats arguments. So all output passes through here, a line at a time, and is escaped and cut: no
 text gives orders to the terminal, and none begins a line of its own. JSON has the whole text, in JSON's own
 escapes. `print_raw` alone prints raw bytes, for `config get`, whose output is the value; our own text, such as a
-script, is printed unescaped, too.
+script, is printed unescaped, too. Each function that prints to standard output raises `OutputGone` when the reader
+has gone, or the output cannot be written.
 """
 
 from __future__ import annotations
@@ -43,11 +44,7 @@ class Styled:
 
 
 def print_line(*parts: str | Styled, to: IO[str] | None = None) -> None:
-    """Print a line of parts, escaped and cut, to standard output if `to` is None.
-
-    Raises:
-        OutputGone: The reader has gone, or the output cannot be written.
-    """
+    """Print a line of parts, escaped and cut, to standard output if `to` is None."""
     coloured = has_colour(to)
     _write("".join(_rendered(part, coloured) for part in parts), to)
 
@@ -67,11 +64,7 @@ def is_terminal(to: IO[str] | None = None) -> bool:
 
 
 def print_screen(lines: Iterable[Sequence[str | Styled]]) -> None:
-    """Show lines on a cleared terminal: as many as fit, each cut to its width.
-
-    Raises:
-        OutputGone: As `print_line`.
-    """
+    """Show lines on a cleared terminal: as many as fit, each cut to its width."""
     width, height = shutil.get_terminal_size()
     text, coloured = _HOME, has_colour()
     for parts in islice(lines, height - 1):
@@ -85,29 +78,17 @@ def print_screen(lines: Iterable[Sequence[str | Styled]]) -> None:
 
 
 def print_raw(value: bytes) -> None:
-    """Print raw bytes and a newline: a terminal obeys control characters among them.
-
-    Raises:
-        OutputGone: As `print_line`.
-    """
+    """Print raw bytes and a newline: a terminal obeys control characters among them."""
     _write(value)
 
 
 def print_json(record: Mapping[str, object], *, whole: Collection[str] = (), to: IO[str] | None = None) -> None:
-    """Print an object as a line of JSON, in ASCII; texts in it are cut at `LONGEST_TEXT` characters.
-
-    Raises:
-        OutputGone: As `print_line`.
-    """
+    """Print an object as a line of JSON, in ASCII; texts in it are cut at `LONGEST_TEXT` characters."""
     _write(json.dumps({name: held if name in whole else _bounded(held) for name, held in record.items()}), to)
 
 
 def print_script(text: str) -> None:
-    """Print several lines of our own text.
-
-    Raises:
-        OutputGone: As `print_line`.
-    """
+    """Print several lines of our own text."""
     _write(text)
 
 
@@ -134,11 +115,7 @@ def print_crash(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def print_help(ctx: click.Context) -> None:
-    """Print click's help for a command, which is our own text.
-
-    Raises:
-        OutputGone: As `print_line`.
-    """
+    """Print click's help for a command, which is our own text."""
     _write(ctx.get_help())
 
 

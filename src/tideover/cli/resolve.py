@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 
 import click
 
-from tideover.cli.common import WAITED, failure, json_option, note_misspelled, telling, with_etcd
+from tideover.cli.common import WAITED, failure, json_option, note_misspelled, reporting, with_etcd
 from tideover.cli.completion import complete_services
 from tideover.cli.endpoint_lines import print_changes, print_endpoints
-from tideover.cli.exit_codes import Exit
+from tideover.cli.exit_codes import Exit, usage_errors
 from tideover.cli.keys import keys_option
 from tideover.cli.printer import note
 from tideover.cli.resolve_from_disk import answer_from_disk, answer_from_file
@@ -21,7 +20,7 @@ from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.errors import Unreachable
-from tideover.status import duration
+from tideover.status.statements import age_in_words
 from tideover.types import HealthState, Source
 
 # Seconds in which etcd, or a surviving member, must have answered.
@@ -48,16 +47,14 @@ def command(
 
     Exits with 5 if the service has no endpoint, with 3 or 4 if that cannot be said.
     """
-    try:
+    with usage_errors():
         check_name(name)
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
     if file is not None:
         if watch:
             raise click.UsageError("--from answers from a file, which does not change: leave out --watch")
         return answer_from_file(file, name, target.namespace, as_json=as_json)
     body = partial(_resolve, name, cache_dir=cache_dir, watch=watch, as_json=as_json)
-    return with_etcd(body, target=target, follow=())
+    return with_etcd(body, target=target)
 
 
 async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watch: bool, as_json: bool) -> int:
@@ -66,7 +63,7 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
         return answer_from_disk(tide, name, cache_dir, as_json=as_json)
     try:
         changes = view.changes()
-        async with telling(tide, f"the endpoints of {name!r}", after=WAITED):
+        async with reporting(tide, f"the endpoints of {name!r}", after=WAITED):
             endpoints = await view.wait_for(0, timeout=None if watch else _TIMEOUT)
     except TimeoutError:
         raise failure(tide, Unreachable(f"no member could name the endpoints of {name!r}")) from None
@@ -94,6 +91,5 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
 
 def describe_source(tide: Coordinator, source: Source, age: float) -> str:
     """Return why an answer is not etcd's, its source and its age, in words."""
-    old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
     who = "a surviving member's" if source is Source.MEMBER else f"from {source}"
-    return f"{sentence(tide.health.diagnosis)}; the answer is {who}, {old}"
+    return f"{sentence(tide.health.diagnosis)}; the answer is {who}, {age_in_words(age)}"

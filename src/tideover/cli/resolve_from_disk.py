@@ -7,7 +7,6 @@ endpoints, namespace and user counts. A person may choose another.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tideover.cli.endpoint_lines import print_endpoints
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys, read
 from tideover.cli.printer import note
-from tideover.cli.snapshots import age_of, folder_of, old, origin
+from tideover.cli.snapshots import Left, age_of, folder_of, load, note_unused, old, origin, read_chosen
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.discovery.endpoint import Endpoint, decode, service_prefix
@@ -28,9 +27,6 @@ from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.shown import shown
 from tideover.types import Source
-
-# The most foreign snapshots that are named.
-_MOST_OTHERS = 5
 
 
 def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_json: bool) -> int:
@@ -66,14 +62,12 @@ def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
         component="discovery",
         encryption=keys(),
     )
-    loaded = file.load()
-    for damage in loaded.rejected if loaded else ():
-        note(f"{damage.path} cannot be used: {damage}")
-    _note_others(folder, name, prefix, file)
-    if loaded is None or loaded.snapshot is None:
+    snapshot = load(file)
+    note_unused(list(_others(folder, prefix, file)), folder, name)
+    if snapshot is None:
         consequence = f"; there is no snapshot of {name!r} for these endpoints, this namespace and user"
         raise failure(tide, Unreachable(""), consequence=consequence)
-    return loaded.snapshot
+    return snapshot
 
 
 def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) -> int:
@@ -82,10 +76,7 @@ def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) ->
     Raises:
         Failure: The snapshot cannot be used, or is of another prefix.
     """
-    try:
-        snapshot = read(path)
-    except (OSError, SnapshotCorrupt) as exc:
-        raise Failure(f"{path} cannot be used: {exc}", code=Exit.FAILED) from exc
+    snapshot = read_chosen(path)
     prefix = f"{namespace}/{service_prefix(name)}"
     if snapshot.prefix != prefix.encode():
         found = snapshot.prefix.decode(errors="backslashreplace")
@@ -114,17 +105,8 @@ def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
     return Exit.OK if found else Exit.UNAVAILABLE
 
 
-def _note_others(folder: Path, name: str, prefix: bytes, own: SnapshotFile) -> None:
-    """Name snapshots of the same service for other endpoints or users."""
-    found = list(_others(folder, prefix, own))
-    for path, snapshot in found[:_MOST_OTHERS]:
-        remedy = f"--from {shlex.quote(str(path))}"
-        note(f"not used: a snapshot of {name!r}, {origin(snapshot)}, {old(snapshot)}: {remedy}")
-    if len(found) > _MOST_OTHERS:
-        note(f"and {len(found) - _MOST_OTHERS} more: see `tideover cache show {shlex.quote(str(folder))}`")
-
-
-def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[tuple[Path, Snapshot]]:
+def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[Left]:
+    """Yield snapshots of the same service for other endpoints or users."""
     identity = own.path.stem.partition("-")[2]
     for path in snapshot_paths(folder):
         if identity in path.name or path.name.endswith(".prev.json"):
@@ -134,4 +116,4 @@ def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[tuple[Pa
         except (OSError, SnapshotCorrupt):
             continue
         if snapshot.prefix == prefix:
-            yield path, snapshot
+            yield Left(path, snapshot)

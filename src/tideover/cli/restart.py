@@ -9,6 +9,7 @@ from pathlib import Path
 from tideover.cli.exit_codes import Failure
 from tideover.cli.findings import Finding
 from tideover.cli.snapshots import Left, age_of, folder_of, left_in, old, own_of
+from tideover.cli.words import counted
 from tideover.options import Options
 from tideover.shown import shown
 from tideover.status import duration
@@ -56,7 +57,7 @@ async def judge_restart(
 
 async def _judge(left: Left, cluster: Cluster, count: Count, max_age: float | None) -> Finding:
     snapshot = left.snapshot
-    text = f"{shown(left.prefix)}  {_keys(len(snapshot.entries))}  {old(snapshot)}  revision {snapshot.revision}"
+    text = f"{shown(left.prefix)}  {counted(len(snapshot.entries))}  {old(snapshot)}  revision {snapshot.revision}"
     if snapshot.cluster_id and cluster.ids and snapshot.cluster_id not in cluster.ids:
         ids = ", ".join(f"{found:x}" for found in sorted(cluster.ids))
         return Finding("snapshot", False, f"{text}: of cluster {snapshot.cluster_id:x}, and this is {ids}")
@@ -75,7 +76,7 @@ async def _judge(left: Left, cluster: Cluster, count: Count, max_age: float | No
 def _verdict(usable: Sequence[Left], cluster: Cluster, missing: str) -> Finding:
     """Answer whether a service can be restarted now."""
     known = ", ".join(
-        f"{_keys(len(left.snapshot.entries))} of {shown(left.prefix)} ({old(left.snapshot)})" for left in usable
+        f"{counted(len(left.snapshot.entries))} of {shown(left.prefix)} ({old(left.snapshot)})" for left in usable
     )
     if len(cluster.ids) > 1:
         return Finding("restart", False, "no: the endpoints belong to several clusters")
@@ -88,7 +89,3 @@ def _verdict(usable: Sequence[Left], cluster: Cluster, missing: str) -> Finding:
         text = f"yes, without etcd, unless the service has require='etcd': it begins with {known}"
         return Finding("restart", True, f"{text}; no leader is elected until etcd is back")
     return Finding("restart", False, f"no: etcd is away, and a service begins with no configuration: {missing}")
-
-
-def _keys(count: int) -> str:
-    return "1 key" if count == 1 else f"{count} keys"

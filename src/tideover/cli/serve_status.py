@@ -95,9 +95,6 @@ class _Server(uvicorn.Server):
 async def serve(tide: Coordinator, host: str, port: int) -> int:
     """Serve the page until a signal comes.
 
-    Returns:
-        The exit code: 128 and the signal's number.
-
     Raises:
         Failure: It cannot be listened there.
     """

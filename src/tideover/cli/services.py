@@ -23,7 +23,7 @@ def command(target: Target, as_json: bool) -> int:
     Asks the quorum, which alone knows all of them. Exits with 3 or 4 if etcd is away; `resolve` prints the last
     known endpoints of one service.
     """
-    return with_etcd(partial(_show, as_json=as_json), target=target, follow=())
+    return with_etcd(partial(_show, as_json=as_json), target=target)
 
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:

@@ -7,7 +7,8 @@ may be of another cluster, and is used only if a person chooses it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import click
 
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys, read
+from tideover.cli.printer import note
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
@@ -23,11 +25,14 @@ from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshots.snapshot import Snapshot
 from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
-from tideover.status import duration
+from tideover.shown import shown
+from tideover.status.statements import age_in_words
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PREVIOUS = ".prev.json"
+# The most unused snapshots that are named.
+_MOST_UNUSED = 5
 
 
 def cache_dir_option(text: str) -> Callable[[F], F]:
@@ -95,6 +100,18 @@ def left_in(folder: Path, *, refused: Callable[[str], object], most: float = mat
                 yield left
 
 
+def read_chosen(path: Path) -> Snapshot:
+    """Return the snapshot in a file that a person has chosen.
+
+    Raises:
+        Failure: It cannot be used.
+    """
+    try:
+        return read(path)
+    except (OSError, SnapshotCorrupt) as exc:
+        raise Failure(f"{path} cannot be used: {exc}", code=Exit.FAILED) from exc
+
+
 def own_of(left: Iterable[Left], options: Options, *, refused: Callable[[str], object]) -> list[Left]:
     """Return those that a service with the same endpoints, namespace and user starts with."""
     own = []
@@ -115,6 +132,24 @@ def own_of(left: Iterable[Left], options: Options, *, refused: Callable[[str], o
         if loaded is not None and loaded.snapshot is not None and loaded.path is not None:
             own.append(Left(loaded.path, loaded.snapshot))
     return own
+
+
+def load(file: SnapshotFile) -> Snapshot | None:
+    """Return a service's snapshot; None without a usable one. Reports damaged generations on stderr."""
+    loaded = file.load()
+    for damage in loaded.rejected if loaded else ():
+        note(str(damage))
+    return loaded.snapshot if loaded else None
+
+
+def note_unused(left: Sequence[Left], folder: Path, service: str = "") -> None:
+    """Report snapshots on stderr that are of other endpoints or users, and how to choose one."""
+    for each in left[:_MOST_UNUSED]:
+        of = repr(service) if service else f"'{shown(each.prefix)}'"
+        what = f"a snapshot of {of}, {origin(each.snapshot)}, {old(each.snapshot)}"
+        note(f"not used: {what}: --from {shlex.quote(str(each.path))}")
+    if len(left) > _MOST_UNUSED:
+        note(f"and {len(left) - _MOST_UNUSED} more: see `tideover cache show {shlex.quote(str(folder))}`")
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -142,5 +177,4 @@ def age_of(snapshot: Snapshot) -> float:
 
 def old(snapshot: Snapshot) -> str:
     """Return how old a snapshot is, in words."""
-    age = age_of(snapshot)
-    return f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
+    return age_in_words(age_of(snapshot))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tideover.cli.printer import Styled
+from tideover.cli.words import counted
 from tideover.cluster.rules.health import answering, sentence
 from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.coordinator.survey import Survey, survey
@@ -24,6 +25,7 @@ from tideover.status import (
     StatusReport,
     duration,
 )
+from tideover.status.statements import age_in_words
 from tideover.types import HealthState
 
 COLOURS = {HealthState.AVAILABLE: "green", HealthState.DEGRADED: "yellow", HealthState.UNAVAILABLE: "red"}
@@ -147,7 +149,6 @@ def _describe_prefix(prefix: PrefixStatus) -> str:
         return f"denied: {prefix.error}"
     if prefix.source is None:
         return f"never read: {prefix.error}" if prefix.error else "never read"
-    counted = f"{prefix.keys} key" if prefix.keys == 1 else f"{prefix.keys} keys"
     trouble = f"; {prefix.error}" if prefix.error else ""
-    age = f"{duration(prefix.age)} old" if math.isfinite(prefix.age) else "of unknown age"
-    return f"{counted}, {prefix.source}, revision {prefix.revision}, {age}{trouble}"
+    known = f"{counted(prefix.keys)}, {prefix.source}, revision {prefix.revision}, {age_in_words(prefix.age)}"
+    return known + trouble

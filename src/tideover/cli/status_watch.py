@@ -12,6 +12,7 @@ import anyio
 
 from tideover.cli.printer import Styled, is_terminal, print_json, print_line, print_screen
 from tideover.cli.status_lines import COLOURS, Asked, ask
+from tideover.cli.words import counted
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.shown import shown
@@ -87,5 +88,4 @@ def _describe(prefix: PrefixStatus) -> str:
         return f"denied: {shown(prefix.error or '')}"
     if prefix.source is None:
         return "never read"
-    keys = "1 key" if prefix.keys == 1 else f"{prefix.keys} keys"
-    return f"{keys}, {prefix.source}"
+    return f"{counted(prefix.keys)}, {prefix.source}"

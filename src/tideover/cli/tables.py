@@ -24,21 +24,13 @@ class Table:
         self._begun = False
 
     def add(self, *cells: Cell) -> None:
-        """Print a line, at once or with the next lines.
-
-        Raises:
-            OutputGone: As `print_line`.
-        """
+        """Print a line, at once or with the next lines."""
         self._rows.append(cells)
         if len(self._rows) == _TOGETHER:
             self.flush()
 
     def flush(self) -> None:
-        """Print the lines held back.
-
-        Raises:
-            OutputGone: As `print_line`.
-        """
+        """Print the lines held back."""
         if not self._rows:
             return
         for row in self._rows:

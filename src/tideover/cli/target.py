@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from tideover.cli.completion import complete_namespaces
+from tideover.cli.exit_codes import usage_errors
 from tideover.cli.keys import keys
 from tideover.cli.printer import ask_password, note
 from tideover.environment import (
@@ -109,22 +111,25 @@ def warn_if_open(secret_file: Path) -> None:
 
 def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the endpoints; the environment has several in one word, and so may an option."""
-    try:
+    with _bad_parameter(ctx, param, ENDPOINTS):
         return split_endpoints(",".join(given or (_DEFAULT,)))
-    except ValueError as exc:
-        source = ctx.get_parameter_source(param.name or "")
-        where = [ENDPOINTS] if source is click.core.ParameterSource.ENVIRONMENT else None
-        raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
 
 
 def _check_namespace(ctx: click.Context, param: click.Parameter, given: str) -> str:
-    try:
+    with _bad_parameter(ctx, param, NAMESPACE):
         check_namespace(given)
+    return given
+
+
+@contextmanager
+def _bad_parameter(ctx: click.Context, param: click.Parameter, variable: str) -> Iterator[None]:
+    """Turn a ValueError into the complaint about an option, or about the variable that it came from."""
+    try:
+        yield
     except ValueError as exc:
         source = ctx.get_parameter_source(param.name or "")
-        where = [NAMESPACE] if source is click.core.ParameterSource.ENVIRONMENT else None
+        where = [variable] if source is click.core.ParameterSource.ENVIRONMENT else None
         raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
-    return given
 
 
 def _check_user(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
@@ -198,13 +203,11 @@ def _target(
     password_file: Path | None,
     asks: bool,
 ) -> Target:
-    try:
+    with usage_errors():
         asked = ca_file or cert_file or key_file or server_name
         tls = Tls(ca_file, cert_file, key_file, server_name) if asked else None
         if key_file:
             warn_if_open(Path(key_file))
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
     if user is None:
         source = click.get_current_context().get_parameter_source("password_file")
         if source is click.core.ParameterSource.COMMANDLINE:
@@ -217,14 +220,12 @@ def _target(
 
 
 def _password(user: str, file: Path | None) -> str | Path:
-    try:
+    with usage_errors():
         found = find_password(os.environ, file)
         if isinstance(found, Path):
             password = read_password(found)
             warn_if_open(found)
             found = password if is_read_once(found) else found
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
     if found is not None:
         return found
     if not sys.stdin.isatty():

@@ -195,7 +195,7 @@ class Gateway:
             return False
         if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):
             # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
-            await self._cluster.settled(left)
+            await self._cluster.breakers.settled(left)
             if attempt == 1 and self._cluster.active != member:
                 # It was the member after all, and another one has been found.
                 delay = 0.0

@@ -65,12 +65,12 @@ class ClusterHealth:
     @property
     def next_probe(self) -> float:
         """Seconds until etcd is asked again; 0 while it is being asked."""
-        return max(0.0, self._cluster.retry_at - self._clock.monotonic())
+        return max(0.0, self._cluster.breakers.retry_at - self._clock.monotonic())
 
     @property
     def brief(self) -> str:
         """What is wrong, in words that name no member and no address."""
-        return self._cluster.brief
+        return self._cluster.health.brief
 
     @property
     def sentence(self) -> str:
@@ -98,7 +98,7 @@ class ClusterHealth:
         self._home.check(self)
         wanted = HealthState(state)
         with anyio.fail_after(timeout):
-            await self._cluster.wait_for(wanted)
+            await self._cluster.breakers.wait_for(wanted)
 
     def changes(self) -> HealthChanges:
         """Return the health as a stream: `async for change in tide.health.changes()`. No I/O.

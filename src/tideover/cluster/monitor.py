@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
-from tideover.cluster.prober import ALIVE, Asked, Prober
+from tideover.cluster.answers import ALIVE, Asked
+from tideover.cluster.breakers.state_machine import Assessment, Health, HealthRules
+from tideover.cluster.prober import Prober
 from tideover.cluster.reconnector import Reconnector
 from tideover.cluster.rules.diagnosis import Answer, diagnose
-from tideover.cluster.rules.health import Assessment, Health, HealthRules
 from tideover.cluster.rules.questions import pause_after
 from tideover.cluster.state import ClusterState
 from tideover.store.operations import Lane, Range
@@ -79,18 +80,13 @@ class Monitor:
                 await self._pause(began)
 
     async def still_answers(self, member: str, lane: Lane, within: float) -> bool:
-        """Ask a member one small question, and say whether it was answered.
-
-        Args:
-            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
-            within: Seconds within which it must be answered, on a link as short as can be.
-        """
-        return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
+        """Return whether a member answers a small question `within` so many seconds, and what the link takes."""
+        return self._tasks is not None and await self._prober.ping(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
         cluster, prober = self._cluster, self._prober
         self._asked = prober.asked
-        if cluster.health.quorum.closed and cluster.health.decided and not cluster.suspected:
+        if cluster.health.quorum.closed and cluster.health.decided and not cluster.breakers.suspected:
             active = cluster.active
             asked = prober.ask(probes, active, Lane.QUORUM)
             self._touch_others(probes, began)
@@ -98,14 +94,14 @@ class Monitor:
             if asked.judged is Answer.OK:
                 self._conclude([active], began)
                 return
-            cluster.suspected, cluster.suspected_at = True, began
+            cluster.breakers.suspected, cluster.breakers.suspected_at = True, began
         members = cluster.members
         questions: list[Asked] = []
         for member in members:
             questions += prober.ask_what_tells(probes, member)
         await self._until_decided(members, began, questions)
-        while owed := prober.owed(members, began):
-            questions += [prober.ask(probes, member, Lane.QUORUM) for member in owed]
+        while unasked := prober.answers.unasked(members, began):
+            questions += [prober.ask(probes, member, Lane.QUORUM) for member in unasked]
             await self._until_decided(members, began, questions)
         self._conclude(members, began)
 
@@ -113,7 +109,7 @@ class Monitor:
         prober = self._prober
 
         def done() -> bool:
-            return self._decided(members, began) or bool(prober.owed(members, began))
+            return self._decided(members, began) or bool(prober.answers.unasked(members, began))
 
         await prober.until(done, questions, _PATIENCE)
 
@@ -126,25 +122,25 @@ class Monitor:
 
     def _decided(self, members: Sequence[str], began: float) -> bool:
         prober, active = self._prober, self._cluster.active
-        if prober.is_good(active, began) or prober.all_answered(members, began):
+        if prober.answers.is_good(active, began) or prober.answers.all_answered(members, began):
             return True
         if not self._cluster.health.decided and prober.only_members_answer(began, self._clock.monotonic()):
             return True
-        asked = prober.newest(active, Lane.QUORUM)
+        asked = prober.answers.newest.get((active, Lane.QUORUM))
         patient = asked and asked.answer is None and self._clock.monotonic() < asked.sent_at + _PATIENCE
-        return not patient and any(prober.is_good(member, began) for member in members)
+        return not patient and any(prober.answers.is_good(member, began) for member in members)
 
     def _conclude(self, asked: Iterable[str], began: float) -> None:
         """Judge the round and write the verdict."""
         cluster, now = self._cluster, self._clock.monotonic()
         # Some may have left meanwhile.
-        answers = {m: self._prober.answers(m, began, now) for m in asked if m in cluster.members}
+        answers = {m: self._prober.answers.of_member(m, began) for m in asked if m in cluster.members}
         if not answers:
             return
         good = [member for member, answer in answers.items() if answer.quorum is Answer.OK]
         if good:
             self._missing_since = None
-            cluster.suspected = False
+            cluster.breakers.suspected = False
         elif self._missing_since is None:
             self._missing_since = began
         diagnosis = diagnose(
@@ -157,24 +153,24 @@ class Monitor:
         )
         well = frozenset(m for m, a in answers.items() if {a.quorum, a.member} & ALIVE)
         # A round that is decided early says nothing bad about those that were not waited for.
-        failed = frozenset(m for m in answers if m not in well and self._prober.has_failed(m, began, now))
+        failed = frozenset(m for m in answers if m not in well and self._prober.answers.has_failed(m, began))
         left = frozenset({cluster.active} - set(good)) if good else frozenset[str]()
         known = cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state
         cluster.well = (cluster.well | well) - failed - left
         cluster.unwell = (cluster.unwell | failed) - well
         cluster.forget_versions()
         if left:
-            cluster.use(good[0])
+            cluster.set_active(good[0])
         elif well and cluster.active not in well:
-            cluster.use(min(well, key=cluster.members.index))
+            cluster.set_active(min(well, key=cluster.members.index))
         cluster.blackouts += diagnosis is Diagnosis.CUT_OFF
         before = cluster.health
-        cluster.health = before.assess(
+        cluster.breakers.health = before.assess(
             Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
             self._rules,
         )
         news = known != (cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state)
-        cluster.retry_at = max(now, began + self._interval(began, news=news))
+        cluster.breakers.retry_at = max(now, began + self._interval(began, news=news))
         self._announce(before)
 
     def declare(self) -> None:
@@ -182,11 +178,11 @@ class Monitor:
         cluster, before, now = self._cluster, self._cluster.health, self._clock.monotonic()
         cluster.well, cluster.unwell = frozenset(), frozenset(cluster.members)
         cluster.blackouts += 1
-        cluster.health = before.assess(
+        cluster.breakers.health = before.assess(
             Assessment(Diagnosis.CUT_OFF, False, False, sent_at=now - self._rules.outage_after, now=now),
             self._rules,
         )
-        cluster.suspect()
+        cluster.breakers.suspect()
         self._announce(before)
 
     def retry(self) -> None:
@@ -198,7 +194,7 @@ class Monitor:
         cluster = self._cluster
         cluster.changed.fire()
         if cluster.health.quorum.closed and not before.quorum.closed:
-            cluster.returned.fire()
+            cluster.breakers.returned.fire()
         if cluster.health.state is not before.state or not before.decided:
             self._on_transition(before, cluster.health)
 
@@ -207,7 +203,7 @@ class Monitor:
         cluster, rules = self._cluster, self._rules
         if not cluster.health.quorum.closed and cluster.health.quorum.good:
             return _CONFIRM_INTERVAL
-        if cluster.health.quorum.closed and not cluster.suspected:
+        if cluster.health.quorum.closed and not cluster.breakers.suspected:
             return rules.idle_interval * (0.7 + 0.3 * self._cluster.random())
         pause = pause_after(
             self._prober.asked - self._asked,
@@ -223,18 +219,18 @@ class Monitor:
 
     async def _pause(self, began: float) -> None:
         cluster = self._cluster
-        if not cluster.health.quorum.closed or cluster.suspected:
+        if not cluster.health.quorum.closed or cluster.breakers.suspected:
             revived = self._prober.revived.next()
             await anyio.sleep(_CONFIRM_INTERVAL / 2)
-            with anyio.move_on_after(max(0.0, cluster.retry_at - self._clock.monotonic())):
+            with anyio.move_on_after(max(0.0, cluster.breakers.retry_at - self._clock.monotonic())):
                 await revived.wait()
             return
-        interval = cluster.retry_at - self._clock.monotonic()
-        while not cluster.suspected:
+        interval = cluster.breakers.retry_at - self._clock.monotonic()
+        while not cluster.breakers.suspected:
             # Real linearizable reads count as probes: each one puts the next probe off.
             newest = cluster.proof.sent_at if cluster.proof else began
             left = max(began, newest) + interval - self._clock.monotonic()
             if left <= 0:
                 return
-            await cluster.evidence.wait(left)
+            await cluster.breakers.evidence.wait(left)
         await anyio.sleep(max(0.0, began + _CONFIRM_INTERVAL - self._clock.monotonic()))

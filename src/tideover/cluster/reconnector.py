@@ -44,7 +44,7 @@ class Reconnector:
 
     def _ask_again(self, tasks: TaskGroup) -> None:
         # Otherwise the rounds ask everybody.
-        if self._cluster.health.quorum.closed and not self._cluster.suspected:
+        if self._cluster.health.quorum.closed and not self._cluster.breakers.suspected:
             for member in self._cluster.members:
                 if member not in self._cluster.well:
                     self._prober.ask_again(tasks, member)
@@ -74,5 +74,5 @@ class Reconnector:
         with scope:
             while True:
                 await self._store.wait_disconnected(member)
-                self._cluster.suspect()
+                self._cluster.breakers.suspect()
                 await anyio.sleep(_REPORT_INTERVAL)

@@ -6,26 +6,21 @@ writes the verdict here. Nothing in this module waits for etcd.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import anyio
-import anyio.lowlevel
-
 from tideover.broadcast import Broadcast
 from tideover.clock import Clock
+from tideover.cluster.breakers.breakers import Breakers
+from tideover.cluster.breakers.state_machine import Health
 from tideover.cluster.closing_budget import ClosingBudget
 from tideover.cluster.in_flight import InFlightReads
 from tideover.cluster.members import Members
-from tideover.cluster.rules.breaker import Breaker
 from tideover.cluster.rules.diagnosis import diagnosis_of
-from tideover.cluster.rules.health import Health, sentence
 from tideover.cluster.rules.round_trips import Burst
 from tideover.cluster.timeline import Timeline
-from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.store.faults import Fault, FaultKind
 from tideover.store.operations import Lane, Op, Range
 from tideover.types import Diagnosis, Header, HealthState
@@ -34,27 +29,13 @@ from tideover.types import Diagnosis, Header, HealthState
 _SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 # What a write is refused with, and the alarm that is the reason.
 _ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
-# Seconds before all members are asked once more, full jitter above a half; at the most while the monitor has not
-# decided, and at the most where nothing comes of it although it finds all well.
-_ROUND = 0.4
-_VERDICT = 1.5
-_VAIN = 4.0
-# In a declared outage: seconds between two questions of all who ask beside the monitor, full jitter above 0.6; and
-# the longest that one of them waits for its turn.
-_TURN = 1.05
-_LONGEST_TURN = 6.0
 # Seconds: by less an answer lowers no estimate of a round trip, since limits are longer by far.
 _NOTHING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A read that was answered.
-
-    Attributes:
-        sent_at: When it was sent, in monotonic seconds.
-        header: Its answer's header.
-    """
+    """A read that was answered, and when it was sent, in monotonic seconds."""
 
     sent_at: float
     header: Header
@@ -69,10 +50,10 @@ class ClusterState:
 
     Attributes:
         roll: Who the members are.
+        breakers: Whether calls are let through.
         waiting: The reads under way.
         closing: How long what is closed may try to let etcd know.
         timeline: What has happened lately.
-        health: Where the state machine stands; written by the monitor.
         active: The member in use: all calls go there as long as it answers.
         well: Members that answered when they were last asked.
         unwell: Members that did not.
@@ -80,16 +61,10 @@ class ClusterState:
         proof: The newest linearizable read that was answered.
         heard: For members, the newest serializable read that was answered to a probe.
         versions: For members that answer, the version they told last.
-        suspected: Whether something failed and the monitor has not yet said that all is well.
-        suspected_at: When that began, in monotonic seconds; of no meaning while nothing is suspected.
-        suspicions: How often something failed.
         alarms: What etcd has raised; None before the first answer.
         untold: What etcd does not tell this user, and why not, in words.
         blackouts: How often no member at all was found.
-        retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
-        returned: Fires when a declared outage of the quorum is over.
-        evidence: Fires when something failed.
         alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
     """
 
@@ -105,33 +80,31 @@ class ClusterState:
         self.clock = clock
         self.random = random
         self.active = active
-        self.waiting = InFlightReads(clock, self.suspect, self.limit)
+        self.changed = Broadcast()
+        self.breakers = Breakers(self.roll, clock=clock, random=random, changed=self.changed)
+        self.waiting = InFlightReads(clock, self.breakers.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
         self.timeline = Timeline(clock)
         self._round_trips: dict[str, Burst] = {}
-        self.health = Health()
         self.well: frozenset[str] = frozenset()
         self.unwell: frozenset[str] = frozenset()
         self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
         self.heard: dict[str, Proof] = {}
         self.versions: dict[str, str] = {}
-        self.suspected = False
-        self.suspected_at = 0.0
-        self.suspicions = 0
         self.alarms: frozenset[str] | None = None
         self.untold: dict[str, str] = {}
         self.blackouts = 0
-        self.retry_at = 0.0
-        self._turn_at = -math.inf
-        self.changed = Broadcast()
-        self.returned = Broadcast()
-        self.evidence = Broadcast()
         self.alarm_evidence = Broadcast()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
         return f"<ClusterState {self.health.state} ({self.health.diagnosis}), active {self.active}>"
+
+    @property
+    def health(self) -> Health:
+        """Where the state machine stands, with the breaker of each lane."""
+        return self.breakers.health
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -140,22 +113,12 @@ class ClusterState:
 
     def begin(self, members: Sequence[str], active: str) -> None:
         """Begin with other members than were known first: names stand for addresses."""
-        self.roll = Members(members)
-        self.active = active
-
-    def breaker(self, lane: Lane) -> Breaker:
-        """Return a lane's breaker."""
-        return self.health.quorum if lane is Lane.QUORUM else self.health.member
-
-    @property
-    def brief(self) -> str:
-        """What is wrong, in words."""
-        return sentence(self.health.diagnosis)
+        self.roll.given, self.active = tuple(members), active
 
     @property
     def sentence(self) -> str:
         """What is wrong, in words, with what the members say if it takes that to put it right."""
-        text, errors = self.brief, self.errors
+        text, errors = self.health.brief, self.errors
         if self.health.diagnosis is Diagnosis.CUT_OFF:
             said: dict[str, list[str]] = {}
             for member in self.members:
@@ -166,51 +129,14 @@ class ClusterState:
             return f"{text}: {next(iter(errors.values()))}"
         return text
 
-    @property
-    def unauthorized(self) -> bool:
-        """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
-        return self.health.diagnosis is Diagnosis.UNAUTHORIZED and not self.health.quorum.closed
-
-    @property
-    def outage_declared(self) -> bool:
-        """Whether an outage of the quorum is declared, and it is no refusal of this client's credentials."""
-        return not self.health.quorum.closed and not self.unauthorized
-
-    @property
-    def is_away(self) -> bool:
-        """Whether etcd is away: an outage is declared, or about to be, and no leader change explains it."""
-        health = self.health
-        failing = health.quorum.failing_since is not None and health.diagnosis is not Diagnosis.UNAUTHORIZED
-        return failing or self.outage_declared
-
     def admit(self, lane: Lane) -> None:
-        """Let a call through, or refuse it without a packet.
-
-        Args:
-            lane: The lane it would travel in.
-
-        Raises:
-            CircuitOpen: An outage of this lane has been declared.
-            AuthenticationFailed: That etcd refuses this client's credentials has been declared.
-        """
-        if not self.breaker(lane).closed:
-            retry_after = max(0.0, self.retry_at - self.clock.monotonic())
-            probed = f"next probe in {retry_after:.1f} s" if retry_after >= 0.05 else "it is being probed now"
-            text = f"{self.sentence}; {probed}"
-            if self.unauthorized:
-                raise AuthenticationFailed(text)
-            raise CircuitOpen(text, retry_after=retry_after)
+        """Let a call through, or refuse it without a packet; see `Breakers.refuse` for what that raises."""
+        health = self.breakers.health
+        if not (health.quorum if lane is Lane.QUORUM else health.member).closed:
+            self.breakers.refuse(self.sentence)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
-        """Choose whom to ask.
-
-        Args:
-            lane: The lane the call travels in.
-            avoid: Members that have not answered this call.
-
-        Returns:
-            The active member, or another that is known to be well, or any that was not tried yet.
-        """
+        """Choose whom to ask: the active member, or one known to be well, or any that is not in `avoid`."""
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
         if usable and self.active not in avoid:
             return self.active
@@ -219,7 +145,7 @@ class ClusterState:
         ranked = dict.fromkeys([*preferred, *well, *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))
 
-    def took(self, member: str, seconds: float) -> None:
+    def record_round_trip(self, member: str, seconds: float) -> None:
         """Record how long a member took to answer a small question, over a connection that was there."""
         known = self._round_trips.get(member, Burst())
         self._round_trips[member] = known.after(seconds, self.clock.monotonic())
@@ -235,26 +161,18 @@ class ClusterState:
             self._round_trips[member] = known.at_most(seconds)
 
     def limit(self, member: str, least: float) -> float:
-        """Return how long to wait for a small answer; see `rules.round_trips`.
-
-        Args:
-            least: Seconds to wait where the link takes no time.
-        """
+        """Return seconds to wait for a small answer, `least` where the link takes none (`rules.round_trips`)."""
         known = self._round_trips.get(member)
         return least if known is None else known.now.limit(least)
 
-    def use(self, member: str) -> None:
+    def set_active(self, member: str) -> None:
         """Send calls to this member from now on; reads that wait for the former one are asked again."""
         left, self.active = self.active, member
         if left != member:
             self.waiting.abandon(left)
 
-    def found(self, member: str, *, well: bool) -> None:
-        """Record whether a member answers that was asked outside of the monitor's rounds.
-
-        Args:
-            well: Whether it does.
-        """
+    def mark_member(self, member: str, *, well: bool) -> None:
+        """Record whether a member answers that was asked outside of the monitor's rounds."""
         if member not in self.members or self.answers(member) is well:
             return
         self.well = self.well | {member} if well else self.well - {member}
@@ -275,7 +193,7 @@ class ClusterState:
         """Add a member that has just answered."""
         if member not in self.members:
             self.roll.add(member, learned=learned)
-        self.found(member, well=True)
+        self.mark_member(member, well=True)
 
     def leave(self, member: str) -> None:
         """Forget a member, unless it is the last one."""
@@ -283,7 +201,7 @@ class ClusterState:
         if not others or len(others) == len(self.members):
             return
         if self.active == member:
-            self.use(next((m for m in others if m in self.well), others[0]))
+            self.set_active(next((m for m in others if m in self.well), others[0]))
         self.well, self.unwell = self.well - {member}, self.unwell - {member}
         self.errors.pop(member, None)
         self._round_trips.pop(member, None)
@@ -293,12 +211,7 @@ class ClusterState:
         self.changed.fire()
 
     def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
-        """Record a call that was answered.
-
-        Args:
-            sent_at: When it was sent, in monotonic seconds.
-            header: Its answer's header.
-        """
+        """Record a call that was answered."""
         # A view that is compared would else have all others compared, and they it again.
         compares = isinstance(op, Range) and op.changed_since > 0
         if op.linearizable and not op.writes and not compares:
@@ -319,16 +232,16 @@ class ClusterState:
         """Note a leader change that was no outage: since the proof before, etcd was available throughout."""
         grown = header.cluster_id == before.header.cluster_id and header.raft_term > before.header.raft_term
         if grown and self.health.state is HealthState.AVAILABLE and before.sent_at > self.health.lost_at:
-            since = self.suspected_at if self.suspected else None
+            since = self.breakers.suspected_at if self.breakers.suspected else None
             self.timeline.leader_changed(header.raft_term, since=since)
 
     def failed(self, fault: Fault) -> None:
         """Record a call that failed: evidence, upon which the monitor probes at once."""
         if fault.kind in _ALARMING:
-            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.set_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
             self.alarm_evidence.fire()
         if fault.outage or fault.kind in _SUSPICIOUS:
-            self.suspect()
+            self.breakers.suspect()
 
     @property
     def diagnosis_of_alarms(self) -> Diagnosis:
@@ -338,19 +251,19 @@ class ClusterState:
     def not_alarmed(self) -> None:
         """Record a write that an alarm would have stopped."""
         if self.alarms:
-            self.note_alarms(frozenset())
+            self.set_alarms(frozenset())
             self.alarm_evidence.fire()
 
-    def note_alarms(self, alarms: frozenset[str]) -> None:
+    def set_alarms(self, alarms: frozenset[str]) -> None:
         """Set the raised alarms; if the quorum answers, the diagnosis changes at once."""
         if alarms == self.alarms:
             return
         before, self.alarms = self.diagnosis_of_alarms, alarms
         if self.health.diagnosis is before:
-            self.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+            self.breakers.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
         self.changed.fire()
 
-    def note_untold(self, what: str, why: str | None) -> bool:
+    def record_untold(self, what: str, why: str | None) -> bool:
         """Record what etcd refuses to tell this user, or with None that it does tell; say whether that is news."""
         before = self.untold.get(what)
         if why is None:
@@ -359,71 +272,6 @@ class ClusterState:
             self.untold[what] = why
         return (before is None) is not (why is None)
 
-    def suspect(self) -> None:
-        """Ask for a probe now."""
-        if not self.suspected:
-            self.suspected, self.suspected_at = True, self.clock.monotonic()
-        self.suspicions += 1
-        self.evidence.fire()
-
     def answers(self, member: str) -> bool | None:
         """Whether a member answered when it was last asked; None if that is not known."""
         return True if member in self.well else False if member in self.unwell else None
-
-    async def settled(self, timeout: float) -> None:
-        """Wait until the monitor has cleared the suspicion or declared an outage.
-
-        Args:
-            timeout: Seconds to wait at the most.
-        """
-        with anyio.move_on_after(timeout):
-            while self.suspected and self.health.quorum.closed:
-                await self.changed.wait()
-
-    async def rest(
-        self,
-        tried: set[str],
-        *,
-        factor: float = 1.0,
-        rounds: int = 0,
-        everybody: bool = False,
-    ) -> None:
-        """Go on at once while there are members left; else wait a moment, and begin again with all of them.
-
-        While the monitor suspects something it asks them already, so that the moment is as long as it takes to
-        say more. In a declared outage a moment follows each member, and ends with the outage; calls rest one after
-        the other, for the members have all of them to refuse.
-
-        Args:
-            tried: Who has been asked without success; emptied when all have been.
-            factor: How many times longer to wait, as long as no outage is declared.
-            rounds: How often all of them have been asked without success before; each time doubles the moment.
-            everybody: Whether one has spoken for all of them: a quorum has refused.
-        """
-        declared = not self.health.quorum.closed
-        everybody = everybody or len(tried) >= len(self.members)
-        if not everybody and not declared:
-            await anyio.lowlevel.checkpoint()
-            return
-        if everybody:
-            tried.clear()
-        chance = self.random()
-        jitter = 0.5 + 0.5 * chance
-        if declared:
-            now = self.clock.monotonic()
-            turn_at = max(self._turn_at, now) + _TURN * (0.6 + 0.4 * chance)
-            self._turn_at = min(turn_at, now + _LONGEST_TURN)
-            await self.returned.wait(self._turn_at - now)
-            return
-        await anyio.sleep(min(_ROUND * factor * 2.0 ** min(rounds, 10), _VAIN) * jitter)
-        await self.settled(_VERDICT * jitter)
-
-    async def outage_over(self) -> None:
-        """Wait until no outage of the quorum is declared."""
-        while not self.health.quorum.closed:
-            await self.returned.wait()
-
-    async def wait_for(self, state: HealthState) -> None:
-        """Wait until the health state is `state`."""
-        while self.health.state is not state:
-            await self.changed.wait()

@@ -51,7 +51,7 @@ class News:
             sum(len(view.entries) for view in known),
             max((view.age for view in known), default=math.inf),
             sorted(map(_told_by, known)),
-            away=self._cluster.brief if self._is_away else None,
+            away=self._cluster.health.brief if self._is_away else None,
         )
 
     def changed(self, keys: Collection[bytes], revision: int) -> None:

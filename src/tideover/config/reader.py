@@ -193,7 +193,7 @@ class Reader:
         if view.denied is not None:
             raise view.denied
         known = source is not None and (entry is not None or view.tells_of(full))
-        if not known and not view.synced and self._cluster.unauthorized:
+        if not known and not view.synced and self._cluster.health.unauthorized:
             # No outage: a default would hide wrong credentials.
             raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING

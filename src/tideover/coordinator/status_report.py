@@ -79,7 +79,7 @@ class Reporter:
             diagnosis=health.diagnosis,
             since=health.since,
             seconds=health.seconds,
-            next_probe=max(0.0, cluster.retry_at - self._client.clock.monotonic()),
+            next_probe=max(0.0, cluster.breakers.retry_at - self._client.clock.monotonic()),
             outage_id=self._client.outage_id(),
             namespace=self._options.namespace,
             profile=str(self._options.profile),

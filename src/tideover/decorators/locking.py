@@ -40,11 +40,7 @@ class Template:
         self._constant = text.format() if not roots else None
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Return the name for one call.
-
-        Raises:
-            TypeError: The arguments do not fit the function.
-        """
+        """Return the name for one call."""
         if self._constant is not None:
             return self._constant
         bound = self._signature.bind(*args, **kwargs)

@@ -89,7 +89,7 @@ class RecordCalls:
         error = self.error
         if error is None:
             return None
-        refused = error.kind is FaultKind.AUTHENTICATION and self._cluster.unauthorized
+        refused = error.kind is FaultKind.AUTHENTICATION and self._cluster.health.unauthorized
         return error if refused or error.kind in (FaultKind.PERMISSION, FaultKind.INVALID) else None
 
     async def read(self) -> Answer | Fault:
@@ -128,9 +128,9 @@ class RecordCalls:
     def _answer(self, header: Header, entries: Mapping[bytes, Entry]) -> Answer:
         return Answer(header, entries.get(self._key), entries.get(self._token_key))
 
-    async def rest(self) -> None:
-        """Return at once while there are members left to try, else after a pause; see `ClusterState.rest`."""
-        await self._cluster.rest(self._tried)
+    async def back_off(self) -> None:
+        """Return at once while there are members left to try, else after a pause; see `Breakers.back_off`."""
+        await self._cluster.breakers.back_off(self._tried)
 
     async def look_back(self, revision: int) -> Past:
         """Return what etcd's history says of records before a revision, at which the present one was founded.
@@ -148,7 +148,7 @@ class RecordCalls:
                 return Past.UNKNOWABLE
             except (TimeoutError, StoreFault) as exc:
                 self._note(member, exc.fault if isinstance(exc, StoreFault) else UNANSWERED)
-                await self.rest()
+                await self.back_off()
         return Past.OPEN
 
     async def _past(self, revision: int, member: str) -> Past:
@@ -167,7 +167,7 @@ class RecordCalls:
         """Call `tell` when the record may have changed. A watch brings news at once, but news prove nothing."""
         while True:
             # In an outage nobody can change the record.
-            await self._cluster.outage_over()
+            await self._cluster.breakers.outage_over()
             known, member = since(), self._cluster.pick(Lane.QUORUM)
             try:
                 with anyio.move_on_after(_WATCH_FOR):

@@ -56,5 +56,5 @@ class LockContext:
 
     async def recovery(self) -> None:
         """Wait until no outage is declared, or the coordinator is closed."""
-        while self.client.state.outage_declared and self.lifecycle.is_open:
+        while self.client.state.health.outage_declared and self.lifecycle.is_open:
             await self.client.state.changed.wait()

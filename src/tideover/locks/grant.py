@@ -83,7 +83,7 @@ class Grant(Holding):
             definite=loss.definite,
             # Without the host lock nothing would keep two LOCAL holders on this machine apart.
             may_be_local=self.options.on_outage == "local" and place.hosted,
-            away=self._context.client.state.is_away,
+            away=self._context.client.state.health.is_away,
         )
         if becomes is Fate.TURN_LOCAL:
             self.mode = LockMode.LOCAL

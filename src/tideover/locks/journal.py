@@ -80,7 +80,7 @@ class LockJournal:
 
     def waited(self, outcome: str, seconds: float) -> None:
         """Record the end of a wait for a lock."""
-        telemetry.lock_waited(outcome, seconds, degraded=self._cluster.outage_declared)
+        telemetry.lock_waited(outcome, seconds, degraded=self._cluster.health.outage_declared)
 
     def began(self, holding: Holding) -> None:
         """Record a new hold."""
@@ -88,7 +88,7 @@ class LockJournal:
         if holding.mode is LockMode.LOCAL:
             self.local.add(holding)
             self._mark(holding)
-        if self._cluster.outage_declared:
+        if self._cluster.health.outage_declared:
             self.touched((holding,))
 
     def touched(self, holdings: Iterable[Holding]) -> None:

@@ -148,7 +148,7 @@ class Locks(Part):
                 del self._idle[next(iter(self._idle))]
 
     def _why(self, cohort: Cohort) -> str:
-        if self._cluster.suspected or self._cluster.outage_declared:
+        if self._cluster.breakers.suspected or self._cluster.health.outage_declared:
             return self._cluster.sentence
         place = cohort.front.place
         held_here = place is not None and place.holder is not None
@@ -167,7 +167,7 @@ class Locks(Part):
 
     def health_changed(self) -> None:
         """Apply that an outage was declared or is over, at once; the same news again changes nothing."""
-        outage = self._cluster.outage_declared
+        outage = self._cluster.health.outage_declared
         if outage and not self._in_outage:
             self._journal.touched(self._active)
             for cohort in list(self._cohorts.values()):
@@ -198,7 +198,7 @@ class Locks(Part):
         """Publish the ledger after outages, and look at what others publish, once any lock was used."""
         while True:
             news = self._news.next()
-            if self._used and not self._cluster.outage_declared and not self._cluster.unauthorized:
+            if self._used and not self._cluster.health.outage_declared and not self._cluster.health.unauthorized:
                 if self._to_publish:
                     self._to_publish = False
                     await anyio.sleep(_PUBLISH_WITHIN * self.context.client.random())

@@ -16,7 +16,7 @@ async def reconcile(cohort: Cohort, grant: Grant, context: LockContext) -> None:
     grant.is_reconciled = True
     cohort.use(1)
     try:
-        while grant.is_local and not context.client.state.outage_declared:
+        while grant.is_local and not context.client.state.health.outage_declared:
             try:
                 if await _try(cohort, grant):
                     return

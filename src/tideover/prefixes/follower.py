@@ -104,7 +104,7 @@ class Follower:
         while True:
             if self._cluster.health.quorum.closed:
                 self._survivor = None
-                await self._cluster.returned.wait(await self._follow())
+                await self._cluster.breakers.returned.wait(await self._follow())
             else:
                 self._troubles = 0
                 await self._endure()
@@ -113,14 +113,14 @@ class Follower:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
         view, cluster = self._view, self._cluster
         # What the monitor suspects it asks about already; no other question is needed meanwhile.
-        await cluster.settled(_OPENING)
+        await cluster.breakers.settled(_OPENING)
         if not cluster.health.quorum.closed:
             return 0.0
         try:
             if self._must_read() or not await self._may_resume():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
-            await cluster.settled(_OPENING)
+            await cluster.breakers.settled(_OPENING)
             await self._watch(cluster.active)
         except Compacted:
             telemetry.watch_restarted(self._view.component, "compacted")

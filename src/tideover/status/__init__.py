@@ -3,6 +3,7 @@
 Only data lives here, and how a duration is written for people. `coordinator.status_report` gathers the data.
 """
 
+from tideover.status.bounded import LONGEST, MOST
 from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus
 from tideover.status.config import KeyPage, KeyStatus, LimitStatus, PrefixStatus, RejectedValue, StandIn
 from tideover.status.held import (
@@ -20,7 +21,6 @@ from tideover.status.process import ProcessStatus, SnapshotStatus
 from tideover.status.report import StatusReport
 from tideover.status.services import EndpointStatus, RegistrationStatus, ServiceStatus
 from tideover.status.statements import Statement, duration
-from tideover.status.told import LONGEST, MOST
 
 __all__ = [
     "LONGEST",

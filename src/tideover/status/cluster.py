@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tideover.records import record
-from tideover.status.told import Told
+from tideover.status.bounded import BoundedRecord
 
 
 @record
-class MemberStatus(Told):
+class MemberStatus(BoundedRecord):
     """One member of the cluster.
 
     Attributes:
@@ -33,7 +33,7 @@ class MemberStatus(Told):
 
 
 @record
-class IdentityStatus(Told):
+class IdentityStatus(BoundedRecord):
     """Which etcd it is, and in which history.
 
     Attributes:
@@ -64,7 +64,7 @@ class IdentityStatus(Told):
 
 
 @record
-class QuorumStatus(Told):
+class QuorumStatus(BoundedRecord):
     """How many members answer, and how many must.
 
     Attributes:

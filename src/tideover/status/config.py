@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from tideover.records import UnknownAge, record
-from tideover.status.told import Told
+from tideover.status.bounded import BoundedRecord
 from tideover.types import Source
 
 StandIn = Literal["", "default", "accepted"]
 
 
 @record
-class LimitStatus(Told):
+class LimitStatus(BoundedRecord):
     """How old the values of one prefix may be, and how old they are.
 
     Attributes:
@@ -36,7 +36,7 @@ class LimitStatus(Told):
 
 
 @record
-class PrefixStatus(Told):
+class PrefixStatus(BoundedRecord):
     """One followed prefix.
 
     Attributes:
@@ -69,7 +69,7 @@ class PrefixStatus(Told):
 
 
 @record
-class RejectedValue(Told):
+class RejectedValue(BoundedRecord):
     """A value in etcd that is not being served.
 
     Attributes:
@@ -92,7 +92,7 @@ class RejectedValue(Told):
 
 
 @record
-class KeyStatus(Told):
+class KeyStatus(BoundedRecord):
     """One followed key; never its value.
 
     Attributes:
@@ -119,7 +119,7 @@ class KeyStatus(Told):
 
 
 @record
-class KeyPage(Told):
+class KeyPage(BoundedRecord):
     """Some of the followed keys, in their order.
 
     Attributes:

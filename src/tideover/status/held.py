@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tideover.records import UnknownAge, record
-from tideover.status.told import Told
+from tideover.status.bounded import BoundedRecord
 from tideover.types import Component, JobState, LockMode, SessionState, Standing
 
 
 @record
-class SessionStatus(Told):
+class SessionStatus(BoundedRecord):
     """One session.
 
     Attributes:
@@ -37,7 +37,7 @@ class SessionStatus(Told):
 
 
 @record
-class LockStatus(Told):
+class LockStatus(BoundedRecord):
     """One lock that is held here.
 
     Attributes:
@@ -58,7 +58,7 @@ class LockStatus(Told):
 
 
 @record
-class LockWaitStatus(Told):
+class LockWaitStatus(BoundedRecord):
     """One lock that is waited for here, and not held here.
 
     Attributes:
@@ -75,7 +75,7 @@ class LockWaitStatus(Told):
 
 
 @record
-class LockConflictStatus(Told):
+class LockConflictStatus(BoundedRecord):
     """Two holds of one lock at the same time, one of them LOCAL and one of them here.
 
     Attributes:
@@ -95,7 +95,7 @@ class LockConflictStatus(Told):
 
 
 @record
-class ElectionStatus(Told):
+class ElectionStatus(BoundedRecord):
     """One candidacy of this process.
 
     Attributes:
@@ -140,7 +140,7 @@ class ElectionStatus(Told):
 
 
 @record
-class JobStatus(Told):
+class JobStatus(BoundedRecord):
     """One job of this process that runs while it leads.
 
     Attributes:
@@ -162,7 +162,7 @@ class JobStatus(Told):
 
 
 @record
-class StallStatus(Told):
+class StallStatus(BoundedRecord):
     """An event loop that was blocked beyond the deadline of an election led here.
 
     Attributes:

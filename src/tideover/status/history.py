@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from tideover.records import record
+from tideover.status.bounded import BoundedRecord
 from tideover.status.statements import Statement
-from tideover.status.told import Told
 from tideover.types import Diagnosis, HealthState
 
 
 @record
-class TransitionStatus(Told):
+class TransitionStatus(BoundedRecord):
     """One stretch of time in one health state.
 
     Attributes:
@@ -36,7 +36,7 @@ class TransitionStatus(Told):
 
 
 @record
-class LeaderChangeStatus(Told):
+class LeaderChangeStatus(BoundedRecord):
     """One change of etcd's leader that was no outage.
 
     Attributes:
@@ -53,7 +53,7 @@ class LeaderChangeStatus(Told):
 
 
 @record
-class OutageStatus(Told):
+class OutageStatus(BoundedRecord):
     """One outage, from its declaration to its end.
 
     Attributes:
@@ -76,7 +76,7 @@ class OutageStatus(Told):
 
 
 @record
-class HistoryStatus(Told):
+class HistoryStatus(BoundedRecord):
     """What has happened in the last hour.
 
     Attributes:

@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Literal
 
 from tideover.records import UnknownAge, record
+from tideover.status.bounded import BoundedRecord
 from tideover.status.statements import Statement
-from tideover.status.told import Told
 from tideover.types import Component, HealthState
 
 
 @record
-class PrimitiveStatus(Told):
+class PrimitiveStatus(BoundedRecord):
     """The state of one of the four primitives in this process.
 
     Attributes:
@@ -49,7 +49,7 @@ class PrimitiveStatus(Told):
 
 
 @record
-class NoteStatus(Told):
+class NoteStatus(BoundedRecord):
     """What an operator has to know about one part of the report.
 
     Attributes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from tideover.records import UnknownAge, record
-from tideover.status.told import Told
+from tideover.status.bounded import BoundedRecord
 from tideover.types import Component
 
 
 @record
-class ProcessStatus(Told):
+class ProcessStatus(BoundedRecord):
     """The process that this is the report of: other workers of the same service have reports of their own.
 
     Attributes:
@@ -43,7 +43,7 @@ class ProcessStatus(Told):
 
 
 @record
-class SnapshotStatus(Told):
+class SnapshotStatus(BoundedRecord):
     """One snapshot on disk: what the next process starts with if etcd is away then.
 
     Attributes:

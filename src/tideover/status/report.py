@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tideover.records import record
+from tideover.status.bounded import MOST, BoundedRecord
 from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus
 from tideover.status.config import LimitStatus, PrefixStatus, RejectedValue
 from tideover.status.held import (
@@ -23,12 +24,11 @@ from tideover.status.primitives import NoteStatus, PrimitiveStatus
 from tideover.status.process import ProcessStatus, SnapshotStatus
 from tideover.status.services import RegistrationStatus, ServiceStatus
 from tideover.status.statements import Statement
-from tideover.status.told import MOST, Told
 from tideover.types import Diagnosis, HealthState, Phase
 
 
 @record
-class StatusReport(Told):
+class StatusReport(BoundedRecord):
     """What an operator asks first.
 
     Attributes:
@@ -141,7 +141,7 @@ class StatusReport(Told):
 
     def __post_init__(self) -> None:
         """Bound the lists that others can make longer, and count what is left out."""
-        Told.__post_init__(self)
+        BoundedRecord.__post_init__(self)
         for name in ("rejected", "lock_conflicts"):
             found = getattr(self, name)
             if isinstance(found, tuple) and len(found) > MOST:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tideover.records import UnknownAge, record
-from tideover.status.told import Told
+from tideover.status.bounded import BoundedRecord
 from tideover.types import RegistrationState, Source
 
 
 @record
-class RegistrationStatus(Told):
+class RegistrationStatus(BoundedRecord):
     """One registration of this process.
 
     Attributes:
@@ -35,7 +35,7 @@ class RegistrationStatus(Told):
 
 
 @record
-class EndpointStatus(Told):
+class EndpointStatus(BoundedRecord):
     """One endpoint of a service that is followed here.
 
     Attributes:
@@ -57,7 +57,7 @@ class EndpointStatus(Told):
 
 
 @record
-class ServiceStatus(Told):
+class ServiceStatus(BoundedRecord):
     """One service whose endpoints are followed here.
 
     Attributes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from tideover.records import UnknownAge, record
-from tideover.status.told import Told
+from tideover.status.bounded import BoundedRecord
 
 
 @record
-class Statement(Told):
+class Statement(BoundedRecord):
     """A sentence, or a part of one, with at most one age in it that goes on counting after the report was made.
 
     `str()` gives the whole sentence.
@@ -27,6 +27,11 @@ class Statement(Told):
     def __str__(self) -> str:
         """Return the whole sentence."""
         return self.text if self.seconds is None else f"{self.text}{duration(self.seconds)}{self.rest}"
+
+
+def age_in_words(seconds: float) -> str:
+    """Return an age for people: `"42 s old"`, or `"of unknown age"` if it is infinite."""
+    return f"{duration(seconds)} old" if math.isfinite(seconds) else "of unknown age"
 
 
 def duration(seconds: float) -> str:

@@ -34,7 +34,6 @@ from tideover.telemetry.elections import (
     loop_stalled,
     peers_noted,
 )
-from tideover.telemetry.events import event
 from tideover.telemetry.locks import (
     acquiring,
     hold_rejected,
@@ -57,6 +56,7 @@ from tideover.telemetry.members import (
     member_unused,
     members_unlisted,
     tls_kept,
+    transport_proxied,
 )
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset
@@ -98,7 +98,6 @@ __all__ = [
     "endpoint_rejected",
     "environment_read",
     "epoch_unshared",
-    "event",
     "fetching",
     "finish_request",
     "hold_rejected",
@@ -141,6 +140,7 @@ __all__ = [
     "snapshot_written",
     "task_failed",
     "tls_kept",
+    "transport_proxied",
     "unobserve",
     "watch_restarted",
     "within",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 
 from tideover.shown import shown
-from tideover.status import duration
+from tideover.status.statements import age_in_words, duration
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import Attributes, meter, waiting
+from tideover.telemetry.scope import meter, waiting
 from tideover.types import Component
 
 _rejections = meter.create_counter(
@@ -33,16 +32,15 @@ def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
 
 def config_applied(keys: int, revision: int, *, first: bool) -> None:
     """Report changed keys; `first` for the first read."""
-    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
-    text = f"{_counted(keys)} {'read' if first else 'changed'}, as of revision {revision}"
-    event("tideover.config.applied", text, attributes, about="read" if first else "changed")
+    how = "read" if first else "changed"
+    text = f"{_counted(keys)} {how}, as of revision {revision}"
+    event("tideover.config.applied", text, "config", about=how, revision=revision)
 
 
 def config_unfound(prefix: str, what: str) -> None:
     """Report that etcd has none of a settings object's keys."""
-    attributes: Attributes = {"tideover.component": "config"}
     text = f"etcd has no key of {what} under {prefix!r}: all its values are the defaults"
-    event("tideover.config.unfound", text, attributes, level=logging.WARNING, about=f"{prefix} {what}")
+    event("tideover.config.unfound", text, "config", level=logging.WARNING, about=f"{prefix} {what}")
 
 
 def config_stood_in(what: str, instead: str, revision: int) -> None:
@@ -51,11 +49,10 @@ def config_stood_in(what: str, instead: str, revision: int) -> None:
     Args:
         instead: `"default"` or `"accepted"`.
     """
-    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     accepted = f"the values of revision {revision}, which it has accepted before"
     values = "its defaults" if instead == "default" else accepted
     text = f"{what} begins with {values}, because newer ones are refused"
-    event("tideover.config.stood_in", text, attributes, level=logging.WARNING, about=what)
+    event("tideover.config.stood_in", text, "config", level=logging.WARNING, about=what, revision=revision)
 
 
 def config_restored(keys: int, age: float, sources: Collection[str], *, away: str | None) -> None:
@@ -66,18 +63,16 @@ def config_restored(keys: int, age: float, sources: Collection[str], *, away: st
         away: The diagnosis; None if etcd is not known to be away but was not read in time.
     """
     why = "etcd was not read in time" if away is None else f"etcd is away ({away})"
-    old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
-    served = f"{_counted(keys)} served from {' and '.join(sources)}, {old}"
+    served = f"{_counted(keys)} served from {' and '.join(sources)}, {age_in_words(age)}"
     text = f"{why}: {served if sources else 'nothing is known of the configuration'}"
-    event("tideover.config.restored", text, {"tideover.component": "config"}, level=logging.WARNING)
+    event("tideover.config.restored", text, "config", level=logging.WARNING)
 
 
 def config_recovered(keys: int, revision: int, seconds: float) -> None:
     """Report that etcd was read again after `seconds`."""
-    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     changed = f"{_counted(keys) if keys else 'no key'} changed meanwhile"
     text = f"read from etcd again after {duration(seconds)}: {changed}, as of revision {revision}"
-    event("tideover.config.recovered", text, attributes, level=logging.WARNING)
+    event("tideover.config.recovered", text, "config", level=logging.WARNING, revision=revision)
 
 
 def _counted(keys: int) -> str:
@@ -86,17 +81,11 @@ def _counted(keys: int) -> str:
 
 def prefix_refused(component: Component, why: str) -> None:
     """Report a followed prefix that cannot be read although etcd answers; the known values stay."""
-    event("tideover.prefix.refused", why, {"tideover.component": component}, level=logging.ERROR, about=why)
+    event("tideover.prefix.refused", why, component, level=logging.ERROR, about=why)
 
 
 def config_rejected(key: str, revision: int, why: str) -> None:
     """Report a value that could not be decoded or was not valid; the last good one stays."""
     _rejections.add(1)
-    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
-    event(
-        "tideover.config.rejected",
-        f"'{shown(key)}' at revision {revision}: {why}",
-        attributes,
-        level=logging.ERROR,
-        about=key,
-    )
+    text = f"'{shown(key)}' at revision {revision}: {why}"
+    event("tideover.config.rejected", text, "config", level=logging.ERROR, about=key, revision=revision)

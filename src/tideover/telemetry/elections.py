@@ -6,7 +6,7 @@ import logging
 from contextlib import AbstractContextManager
 
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import Attributes, meter, waiting
+from tideover.telemetry.scope import meter, waiting
 
 _stalls = meter.create_counter(
     "tideover.election.stalls",
@@ -32,42 +32,30 @@ def leadership_changed(election: str, what: str, *, token: int, level: int, stan
     Args:
         standing: Empty where this process does not lead.
     """
-    attributes: dict[str, str | bool | int | float] = {
-        "tideover.component": "election",
-        "tideover.election": election,
-        "tideover.token": token,
-        **({"tideover.standing": standing} if standing else {}),
-    }
-    text = f"{election!r}, token {token}: {what}"
-    event("tideover.leadership.change", text, attributes, level=level)
+    text, led = f"{election!r}, token {token}: {what}", {"tideover.standing": standing} if standing else None
+    event("tideover.leadership.change", text, "election", level=level, others=led, election=election, token=token)
 
 
 def election_reset(election: str) -> None:
     """Report that a candidate sees another history of etcd than before."""
-    attributes = {"tideover.component": "election", "tideover.election": election}
     text = f"{election!r}: etcd shows another history: it was restored, rebuilt or replaced"
-    event("tideover.election.reset", text, attributes, level=logging.WARNING)
+    event("tideover.election.reset", text, "election", level=logging.WARNING, election=election)
 
 
 def peers_noted(what: str, *, level: int = logging.INFO, error: BaseException | None = None) -> None:
     """Report an event of the messages between candidates."""
-    attributes = {"tideover.component": "election"}
-    event("tideover.election.peers", what, attributes, level=level, error=error)
+    event("tideover.election.peers", what, "election", level=level, error=error)
 
 
 def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     """Report an event loop blocked for `late` seconds beyond a leader's deadline. Called by another thread."""
     _stalls.add(1, {"tideover.election": election})
-    attributes: Attributes = {
-        "tideover.component": "election",
-        "tideover.election": election,
-        "tideover.token": token,
-    }
     text = (
         f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "
         f"process may be elected while it is. It is here:"
     )
-    event("tideover.election.stall", text, attributes, level=logging.ERROR, stack=stack)
+    level = logging.ERROR
+    event("tideover.election.stall", text, "election", level=level, stack=stack, election=election, token=token)
 
 
 def job_failed(election: str, error: BaseException, pause: float | None, *, why: str = "") -> None:
@@ -77,20 +65,15 @@ def job_failed(election: str, error: BaseException, pause: float | None, *, why:
         pause: Seconds until this process is a candidate again; None for never.
         why: Why the job did not start; empty if the job started.
     """
-    kind = type(error).__name__
-    _failures.add(1, {"tideover.election": election, "error.type": kind})
-    attributes: Attributes = {
-        "tideover.component": "election",
-        "tideover.election": election,
-        "error.type": kind,
-    }
+    about = {"tideover.election": election, "error.type": type(error).__name__}
+    _failures.add(1, about)
     again = "" if pause is None else f"; this process is a candidate again in {pause:.1f} s"
     text = f"this process {why}{again}" if why else f"the job of {election!r} has failed{again}"
-    event("tideover.job.failed", text, attributes, level=logging.ERROR, about=f"{election} {kind}", error=error)
+    subject = " ".join(about.values())
+    event("tideover.job.failed", text, "election", level=logging.ERROR, about=subject, error=error, others=about)
 
 
 def job_ended(election: str) -> None:
     """Report that a job returned while leading."""
-    attributes: Attributes = {"tideover.component": "election", "tideover.election": election}
     text = f"the job of {election!r} has returned, and does not run here again"
-    event("tideover.job.ended", text, attributes)
+    event("tideover.job.ended", text, "election", election=election)

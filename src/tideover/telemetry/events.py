@@ -54,7 +54,7 @@ def _now() -> float:
 
 
 @dataclass(slots=True)
-class _Told:
+class _Logged:
     at: float
     left_out: int = 0
 
@@ -64,7 +64,7 @@ class Limiter:
 
     def __init__(self, now: Callable[[], float] = _now) -> None:
         self._now = now
-        self._told: dict[tuple[str, str], _Told] = {}
+        self._logged: dict[tuple[str, str], _Logged] = {}
         # Values are decoded in threads, too.
         self._lock = threading.Lock()
 
@@ -76,20 +76,20 @@ class Limiter:
         """
         now = self._now()
         with self._lock:
-            last = self._told.get((name, about))
+            last = self._logged.get((name, about))
             if last is not None and 0 <= now - last.at < INTERVAL:
                 last.left_out += 1
                 return None
             # At the end of the order, because the first is the oldest.
-            self._told.pop((name, about), None)
-            self._told[name, about] = _Told(now)
-            if len(self._told) > _REMEMBERED:
-                del self._told[next(iter(self._told))]
+            self._logged.pop((name, about), None)
+            self._logged[name, about] = _Logged(now)
+            if len(self._logged) > _REMEMBERED:
+                del self._logged[next(iter(self._logged))]
         return last.left_out if last is not None else 0
 
     def forget(self) -> None:
         """Forget what was logged."""
-        self._told.clear()
+        self._logged.clear()
 
 
 limiter = Limiter()
@@ -98,22 +98,29 @@ limiter = Limiter()
 def event(
     name: str,
     text: str,
-    attributes: Attributes,
+    component: str = "",
     *,
     level: int = logging.INFO,
     about: str | None = None,
     error: BaseException | None = None,
     stack: str = "",
+    others: Attributes | None = None,
+    **ours: str | bool | int | float,
 ) -> None:
     """Emit a log event, and the same line to `logging`.
 
     Args:
         text: The line for people; escaped, and cut.
+        component: The attribute `tideover.component`; empty for none.
         about: The subject, for an event that may repeat itself: logged once in 30 s, with the number of those left
             out meanwhile. None for a change, which is always logged.
         stack: Lines of our own below the text.
+        others: Attributes by their whole names.
+        ours: Attributes by what follows `tideover.` in their names.
     """
-    text, attributes = shown_line(text, _LONGEST), bounded(attributes)
+    named = {"component": component, **ours} if component else ours
+    attributes = bounded({**{f"tideover.{name}": value for name, value in named.items()}, **(others or {})})
+    text = shown_line(text, _LONGEST)
     if about is not None:
         left_out = limiter.admit(name, cut(about, _LONGEST))
         if left_out is None:

@@ -73,46 +73,42 @@ def locks_active(mode: str, change: int) -> None:
 
 def lock_turned(name: str, mode: str, why: str) -> None:
     """Report that a held lock changed its mode."""
-    attributes: Attributes = {"tideover.component": "lock", "tideover.lock.mode": mode}
-    text = f"{name!r} is {mode} now: {why}"
-    event("tideover.lock.turned", text, attributes, level=logging.WARNING, about=f"{name} {mode}")
+    text, turned = f"{name!r} is {mode} now: {why}", {"tideover.lock.mode": mode}
+    event("tideover.lock.turned", text, "lock", level=logging.WARNING, about=f"{name} {mode}", others=turned)
 
 
 def lock_lost(name: str, why: str) -> None:
     """Report that a lock was lost while its body ran."""
-    attributes: Attributes = {"tideover.component": "lock"}
-    event("tideover.lock.lost", why, attributes, level=logging.WARNING, about=name)
+    event("tideover.lock.lost", why, "lock", level=logging.WARNING, about=name)
 
 
 def locks_unhosted(why: str, *, level: int = logging.WARNING) -> None:
     """Report that this machine has no folder for host locks."""
     text = f"no lock can be LOCAL here: {why}"
-    event("tideover.lock.unhosted", text, {"tideover.component": "lock"}, level=level)
+    event("tideover.lock.unhosted", text, "lock", level=level)
 
 
 def ledger_failed(why: str) -> None:
     """Report that the ledger of locks held in outages cannot be written or compared."""
-    event("tideover.lock.ledger", why, {"tideover.component": "lock"}, level=logging.ERROR)
+    event("tideover.lock.ledger", why, "lock", level=logging.ERROR)
 
 
 def hold_rejected(key: str, revision: int, why: str) -> None:
     """Report an entry of etcd's ledger that does not describe a held lock."""
-    attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
     text = f"{shown(key)} at revision {revision} describes no held lock: {why}"
-    event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
+    event("tideover.lock.rejected", text, "lock", level=logging.WARNING, about=key, revision=revision)
 
 
 def place_rejected(key: str, revision: int, why: str) -> None:
     """Report a key under a lock's prefix that is no holder's and no waiter's."""
-    attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
     text = f"{shown(key)} at revision {revision} is in the line of a lock: {why}"
-    event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
+    event("tideover.lock.rejected", text, "lock", level=logging.WARNING, about=key, revision=revision)
 
 
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:
     """Report that two processes held one lock at once (`certain`), or may have."""
-    attributes: Attributes = {"tideover.component": "lock", "tideover.lock.certain": certain}
-    _lock_conflicts.add(1, {"tideover.lock.certain": certain})
+    how = {"tideover.lock.certain": certain}
+    _lock_conflicts.add(1, how)
     text = f"{name!r}: {what} ({'certain' if certain else 'possible'})"
     level = logging.ERROR if certain else logging.WARNING
-    event("tideover.lock.conflict", text, attributes, level=level, about=f"{name} {certain}")
+    event("tideover.lock.conflict", text, "lock", level=level, about=f"{name} {certain}", others=how)

@@ -13,4 +13,4 @@ def page_open() -> None:
         "the status page is open to every client that reaches it: give status_app(authorize=...), or keep its "
         "path from the outside"
     )
-    event("tideover.status.open", text, {}, level=logging.WARNING)
+    event("tideover.status.open", text, level=logging.WARNING)

@@ -110,6 +110,7 @@ def finish_request(record: RequestRecord) -> None:
 
 def request_failed(error: Exception) -> None:
     """Log an error that a request was answered with 500 for: the answer does not name the error."""
-    kind = type(error).__name__
-    text = f"a request was answered with 500, because of {kind}: {shown(str(error))}"
-    event("tideover.server.failed", text, {"error.type": kind}, level=logging.ERROR, about=str(error), error=error)
+    kind, why = type(error).__name__, str(error)
+    text = f"a request was answered with 500, because of {kind}: {shown(why)}"
+    about = {"error.type": kind}
+    event("tideover.server.failed", text, level=logging.ERROR, about=why, error=error, others=about)

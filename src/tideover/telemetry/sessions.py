@@ -7,7 +7,6 @@ from collections.abc import Collection
 
 from tideover.shown import quoted
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import Attributes
 
 # Keys that a line names.
 _NAMED = 3
@@ -15,15 +14,13 @@ _NAMED = 3
 
 def session_changed(what: str, keys: Collection[str], *, level: int = logging.INFO) -> None:
     """Report that one of the application's own sessions is no longer held, or is again."""
-    attributes: Attributes = {"tideover.component": "session"}
-    event("tideover.session.change", f"{what} ({_named(keys)})", attributes, level=level)
+    event("tideover.session.change", f"{what} ({_named(keys)})", "session", level=level)
 
 
 def session_left(lease_id: int, keys: Collection[str], why: str, *, component: str, within: float) -> None:
     """Report keys of a closed session that etcd still has and deletes within `within` seconds."""
-    attributes: Attributes = {"tideover.component": component}
     text = f"{_named(keys)} may stay in etcd for {within:.0f} s, until session {lease_id:x} ends: {why}"
-    event("tideover.session.left", text, attributes)
+    event("tideover.session.left", text, component)
 
 
 def _named(keys: Collection[str]) -> str:

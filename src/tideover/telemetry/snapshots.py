@@ -15,25 +15,18 @@ _writes = meter.create_counter(
 
 def snapshot_rejected(component: Component, path: str, why: str) -> None:
     """Report a snapshot file that cannot be used."""
-    attributes = {"tideover.component": component}
-    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR, about=path)
+    event("tideover.snapshot.rejected", f"{path}: {why}", component, level=logging.ERROR, about=path)
 
 
 def snapshot_put_aside(component: Component, path: str, place: str, why: str) -> None:
     """Report that an unusable snapshot file was renamed from `path` to `place`."""
-    attributes = {"tideover.component": component}
     text = f"{path} is kept as {place}, and another one is written: {why}"
-    event("tideover.snapshot.put_aside", text, attributes, level=logging.WARNING, about=place)
+    event("tideover.snapshot.put_aside", text, component, level=logging.WARNING, about=place)
 
 
 def snapshot_failed(component: Component | None, what: str) -> None:
-    """Report that a snapshot could not be written.
-
-    Args:
-        component: Whose it is; None for all snapshots.
-    """
-    attributes = {} if component is None else {"tideover.component": component}
-    event("tideover.snapshot.failed", what, attributes, level=logging.WARNING)
+    """Report that a component's snapshot could not be written, or for None that none can be."""
+    event("tideover.snapshot.failed", what, component or "", level=logging.WARNING)
 
 
 def snapshot_written(component: Component, error: str | None) -> None:

@@ -84,7 +84,7 @@ class FaultyStore(ForwardingStore):
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member, or fail as injected; see `Store.call`."""
-        injection = self._take(op, member)
+        injection = self._matching(op, member)
         if injection is None:
             return await self._store.call(op, member=member, timeout=timeout)
         if injection.applied:
@@ -93,7 +93,7 @@ class FaultyStore(ForwardingStore):
             await anyio.lowlevel.checkpoint()
         raise await _fail(injection, timeout)
 
-    def _take(self, op: Op[R], member: str) -> Injection | None:
+    def _matching(self, op: Op[R], member: str) -> Injection | None:
         """Return the fault for a call, if there is one, and count it."""
         injection = next((i for i in self._injections if i.matches(member, op)), None)  # type: ignore[arg-type]
         if injection is not None:
@@ -126,7 +126,7 @@ class FaultyKeepAlive(KeepAlive):
         answered: list[int] = []
         lost = False
         for lease in leases:
-            injection = self._store._take(LeaseKeepAlive(lease), self._member)
+            injection = self._store._matching(LeaseKeepAlive(lease), self._member)
             if injection is None:
                 answered.append(lease)
                 continue

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -42,14 +40,14 @@ from tideover.store.operations import (
     ReadBatch,
     ReadBatchResult,
     Result,
-    Sort,
     Status,
     StatusResult,
     WriteResult,
     within,
 )
 from tideover.store.protocol import Compacted, Event, KeepAlive, TakeRenewal
-from tideover.store.transactions import Compare, Step, Txn, TxnResult
+from tideover.store.transactions import Step, Txn, TxnResult
+from tideover.testing.memory_keys import MemoryKeys
 from tideover.testing.memory_leases import MemoryLeases
 from tideover.testing.memory_watches import MemoryGroup, MemoryWatch
 from tideover.types import ClusterMember, Entry, Header
@@ -66,7 +64,8 @@ _MAX_MESSAGE = _MAX_REQUEST + 512 * 1024
 class MemoryStore:
     """An etcd cluster in memory that can be broken at will.
 
-    Change the public attributes, then call `touch()` so that open watches notice.
+    It has many public attributes, because each is a way to break it. Change them, then call `touch()` so that open
+    watches notice.
 
     Args:
         members: How many members the cluster has.
@@ -131,21 +130,20 @@ class MemoryStore:
         self.mute: set[str] = set()
         self.calls: list[tuple[str, Op[Result]]] = []
         self.watched = 0
-        self._history: list[Event] = []
-        self._newest: dict[bytes, Entry] = {}
-        self._revision = 1
-        self._compacted = 0
+        self._keys = MemoryKeys()
+        # The same objects for as long as the store lives; tests look at them.
+        self._history, self._newest = self._keys.history, self._keys.newest
         self._leases = MemoryLeases()
         self._changed = Broadcast()
         # By caller of `cut_off`, the members that were up.
         self._cut_off: dict[object, set[str]] = {}
-        keys = Keys(f"{namespace}/config/", ())
+        names = Keys(f"{namespace}/config/", ())
         for key, value in (values or {}).items():
-            self._apply([Put(keys.full(key), encode(value))], self._members[0])
+            self._apply([Put(names.full(key), encode(value))], self._members[0])
 
     def __repr__(self) -> str:
         """Show members, revision and what is broken."""
-        return f"<MemoryStore {len(self._cluster)} members, revision {self._revision}, down {len(self.down)}>"
+        return f"<MemoryStore {len(self._cluster)} members, revision {self.revision}, down {len(self.down)}>"
 
     @property
     def members(self) -> Sequence[str]:
@@ -159,7 +157,7 @@ class MemoryStore:
             await anyio.lowlevel.checkpoint()
             raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
         await self._arrive(endpoint, timeout)
-        header = self._header(endpoint, self._revision)
+        header = self._header(endpoint, self.revision)
         unless_expected(endpoint, header, expected)
         if endpoint not in self._members:
             self._members += (endpoint,)
@@ -176,7 +174,7 @@ class MemoryStore:
     @property
     def revision(self) -> int:
         """The newest revision."""
-        return self._revision
+        return self._keys.revision
 
     @property
     def has_leader(self) -> bool:
@@ -212,15 +210,13 @@ class MemoryStore:
 
     def compact(self, revision: int) -> None:
         """Forget the history below a revision."""
-        self._compacted = revision
+        self._keys.compacted = revision
         self.touch()
 
     def rebuild(self, entries: dict[bytes, bytes], *, revision: int = 1) -> None:
         """Replace the cluster by another one on the same members, with the same cluster id."""
-        self._history.clear()
-        self._newest.clear()
-        self._leases = MemoryLeases()
-        self._revision, self._compacted, self.raft_term = revision, 0, 1
+        self._keys.reset(revision)
+        self._leases, self.raft_term = MemoryLeases(), 1
         for key, value in entries.items():
             self._apply([Put(key, value)], self._members[0])
         self.touch()
@@ -259,7 +255,7 @@ class MemoryStore:
         if op.writes:
             self._check_alarms(op)
         self._advance()
-        header = self._header(member, self._revision)
+        header = self._header(member, self.revision)
         match op:
             case Range():
                 return cast("R", self._range(op, member))
@@ -290,7 +286,7 @@ class MemoryStore:
             case LeaseRevoke(lease):
                 self._lease_must_exist(lease)
                 self.revoke(lease)
-                return cast("R", LeaseResult(self._header(member, self._revision), lease, 0))
+                return cast("R", LeaseResult(self._header(member, self.revision), lease, 0))
             case LeaseTimeToLive(lease, keys):
                 return cast("R", self._time_to_live(lease, header, keys=keys))
             case _:
@@ -323,33 +319,10 @@ class MemoryStore:
         number = self._cluster.index(self._behind(member)) + 1
         return Header(self.cluster_id, number, self.raft_term, revision)
 
-    def _state(self, revision: int) -> dict[bytes, Entry]:
-        if revision == self._revision:
-            return self._newest
-        state: dict[bytes, Entry] = {}
-        for event in self._history:
-            if event.revision > revision:
-                break
-            _change(state, event)
-        return state
-
     def _range(self, op: Range, member: str) -> RangeResult:
-        now = self.lagging.get(member, self._revision) if op.serializable else self._revision
-        if op.revision > now:
-            raise StoreFault(classify("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision"))
-        if op.revision and op.revision < self._compacted:
-            raise Compacted(self._compacted)
-        state = self._state(op.revision or now)
-        found = sorted((k, e) for k, e in state.items() if within(k, op.key, op.end))
-        changed = [(k, e) for k, e in found if e.mod_revision >= op.changed_since]
-        if op.created_until:
-            changed = [(k, e) for k, e in changed if e.create_revision <= op.created_until]
-        if op.sort is not Sort.KEY:
-            changed.sort(key=lambda item: item[1].create_revision, reverse=op.sort is Sort.NEWEST)
-        cut = dict(changed[: op.limit] if op.limit else changed)
-        if op.keys_only:
-            cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
-        return RangeResult(self._header(member, now), cut, len(cut) < len(changed), len(found))
+        now = self.lagging.get(member, self.revision) if op.serializable else self.revision
+        entries, more, count = self._keys.read(op, now)
+        return RangeResult(self._header(member, now), entries, more, count)
 
     def _check_alarms(self, op: Op[R]) -> None:
         if "CORRUPT" in self.alarms:
@@ -364,7 +337,7 @@ class MemoryStore:
         if not all(keys):
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
         found = {key: self._newest[key] for key in keys if key in self._newest}
-        return ReadBatchResult(self._header(member, self._revision), found)
+        return ReadBatchResult(self._header(member, self.revision), found)
 
     def _apply(self, steps: Sequence[Step], member: str) -> list[RangeResult | WriteResult]:
         """Do all of it at one revision."""
@@ -378,7 +351,7 @@ class MemoryStore:
                     raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: request is too large"))
                 if step.lease:
                     self._lease_must_exist(step.lease)
-        revision, before = self._revision + 1, len(self._history)
+        revision, before = self.revision + 1, len(self._history)
         results: list[RangeResult | WriteResult] = []
         for step in steps:
             match step:
@@ -388,38 +361,22 @@ class MemoryStore:
                     old = self._newest.get(key)
                     self._leases.attach(key, lease)
                     created = old.create_revision if old else revision
-                    self._record(Event(key, Entry(value, created, revision), revision))
+                    self._keys.record(Event(key, Entry(value, created, revision), revision))
                     results.append(WriteResult(self._header(member, revision)))
                 case Delete():
                     doomed = sorted(k for k in self._newest if within(k, step.key, step.end))
                     for key in doomed:
                         self._leases.attach(key, 0)
-                        self._record(Event(key, None, revision))
-                    results.append(WriteResult(self._header(member, self._revision), len(doomed)))
+                        self._keys.record(Event(key, None, revision))
+                    results.append(WriteResult(self._header(member, self.revision), len(doomed)))
         if len(self._history) > before:
             self.touch()
         return results
 
-    def _record(self, event: Event) -> None:
-        self._revision = event.revision
-        self._history.append(event)
-        _change(self._newest, event)
-
     def _txn(self, op: Txn, member: str) -> TxnResult:
-        succeeded = all(self._holds(condition) for condition in op.compares)
+        succeeded = all(self._keys.holds(each, self._leases.of(each.key)) for each in op.compares)
         results = self._apply(op.then if succeeded else op.otherwise, member)
-        return TxnResult(self._header(member, self._revision), succeeded, tuple(results))
-
-    def _holds(self, condition: Compare) -> bool:
-        entry = self._newest.get(condition.key)
-        lease = self._leases.of(condition.key)
-        return (
-            condition.create_revision in (None, entry.create_revision if entry else 0)
-            and condition.mod_revision in (None, entry.mod_revision if entry else 0)
-            and condition.lease in (None, lease)
-            # Of an absent key etcd compares only revisions and the lease.
-            and (condition.value is None or (entry is not None and condition.value == entry.value))
-        )
+        return TxnResult(self._header(member, self.revision), succeeded, tuple(results))
 
     def _advance(self) -> None:
         for lease in self._leases.advance(anyio.current_time(), has_leader=self.has_leader):
@@ -448,8 +405,8 @@ class MemoryStore:
     ) -> AsyncIterator[MemoryWatch]:
         """Open a watch; see `Store.watch`."""
         await self._reach_watches(member, timeout)
-        if start_revision and start_revision < self._compacted:
-            raise Compacted(self._compacted)
+        if start_revision and start_revision < self._keys.compacted:
+            raise Compacted(self._keys.compacted)
         self.watched += 1
         yield MemoryWatch(self, member, key, end, start_revision)
 
@@ -485,11 +442,6 @@ class MemoryStore:
             with anyio.move_on_after(self._leases.next_expiry - anyio.current_time()):
                 await changed.wait()
             self._advance()
-
-    def _since(self, revision: int) -> Iterator[Event]:
-        """Yield the events from a revision on."""
-        first = bisect_left(self._history, revision, key=lambda event: event.revision)
-        return itertools.islice(self._history, first, None)
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether the member is one of `proxies`."""
@@ -554,10 +506,3 @@ class MemoryKeepAlive(KeepAlive):
 def _size(op: Op[Any]) -> int:
     keys = op.keys if isinstance(op, ReadBatch) else (getattr(op, "key", b""), getattr(op, "value", b""))
     return sum(map(len, keys))
-
-
-def _change(state: dict[bytes, Entry], event: Event) -> None:
-    if event.entry is None:
-        state.pop(event.key, None)
-    else:
-        state[event.key] = event.entry

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import anyio.lowlevel
 
 from tideover.store.faults import StoreFault
 from tideover.store.operations import within
-from tideover.store.protocol import Compacted, Event, WatchBatch
+from tideover.store.protocol import Compacted, WatchBatch
+from tideover.testing.memory_keys import MemoryKeys
 from tideover.types import Header
 
 T = TypeVar("T")
 
 
-class History(Protocol):
+class WatchedCluster(Protocol):
     """What watches need of a `MemoryStore`."""
 
     proxies: set[str]
     watched: int
-    _compacted: int
+    _keys: MemoryKeys
 
-    @property
-    def revision(self) -> int:
-        """The newest revision."""
-        ...
-
-    def touch(self) -> None:
-        """Let open watches notice what was changed."""
-        ...
+    def touch(self) -> None: ...
 
     def _header(self, member: str, revision: int) -> Header: ...
-
-    def _since(self, revision: int) -> Iterable[Event]: ...
 
     async def _frame(self, member: str, found: Callable[[], T | None]) -> T: ...
 
@@ -42,12 +34,14 @@ class History(Protocol):
 class MemoryWatch:
     """A watch on a `MemoryStore`."""
 
-    def __init__(self, store: History, member: str, key: bytes, end: bytes | None, start_revision: int) -> None:
+    def __init__(
+        self, store: WatchedCluster, member: str, key: bytes, end: bytes | None, start_revision: int
+    ) -> None:
         self._store = store
         self._member = member
         self.key, self._end = key, end
-        self._next = start_revision or store.revision + 1
-        self.opened_at = store.revision
+        self._next = start_revision or store._keys.revision + 1
+        self.opened_at = store._keys.revision
         self._progress_requests = 0
 
     async def receive(self) -> WatchBatch:
@@ -58,15 +52,15 @@ class MemoryWatch:
         batch = self.events()
         if batch is None and self._progress_requests:
             self._progress_requests = 0
-            return WatchBatch(self._store._header(self._member, self._store.revision))
+            return WatchBatch(self._store._header(self._member, self._store._keys.revision))
         return batch
 
     def events(self) -> WatchBatch | None:
         """Return the events since the last call; None if there are none."""
         store, since = self._store, self._next
-        self._next = max(since, store.revision + 1)
-        events = tuple(e for e in store._since(since) if within(e.key, self.key, self._end))
-        return WatchBatch(store._header(self._member, store.revision), events) if events else None
+        self._next = max(since, store._keys.revision + 1)
+        events = tuple(e for e in store._keys.since(since) if within(e.key, self.key, self._end))
+        return WatchBatch(store._header(self._member, store._keys.revision), events) if events else None
 
     async def request_progress(self) -> None:
         """Ask for a progress frame; see `Watch.request_progress`."""
@@ -79,7 +73,7 @@ class MemoryWatch:
 class MemoryGroup:
     """Watches on a `MemoryStore` with one reader; see `WatchGroup`."""
 
-    def __init__(self, store: History, member: str) -> None:
+    def __init__(self, store: WatchedCluster, member: str) -> None:
         self._store = store
         self._member = member
         self._watches: dict[Any, MemoryWatch] = {}
@@ -119,15 +113,15 @@ class MemoryGroup:
 
     def _frames(self) -> list[tuple[Any, WatchBatch | StoreFault]] | None:
         store = self._store
-        header = store._header(self._member, store.revision)
+        header = store._header(self._member, store._keys.revision)
         frames: list[tuple[Any, WatchBatch | StoreFault]] = []
         for tag, start_revision in list(self._fresh.items()):
-            if start_revision and start_revision < store._compacted:
+            if start_revision and start_revision < store._keys.compacted:
                 self.drop(tag)
-                frames.append((tag, Compacted(store._compacted)))
+                frames.append((tag, Compacted(store._keys.compacted)))
             else:
                 frames.append((tag, WatchBatch(header)))
-        changed = {event.key for event in store._since(self._seen + 1)}
+        changed = {event.key for event in store._keys.since(self._seen + 1)}
         of_changed = [tag for key in changed for tag in self._of_key.get(key, ())]
         for tag in dict.fromkeys([*self._fresh, *of_changed, *self._ranges]):
             watch = self._watches.get(tag)
@@ -135,7 +129,7 @@ class MemoryGroup:
             if batch is not None:
                 frames.append((tag, batch))
         self._fresh.clear()
-        self._seen = store.revision
+        self._seen = store._keys.revision
         if self._asked:
             self._asked = False
             frames.append((None, WatchBatch(header)))

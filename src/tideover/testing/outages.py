@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 import anyio
 
@@ -112,9 +111,7 @@ class Outage:
         """Return itself."""
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End it; see `end`."""
         self.end()
 
@@ -122,8 +119,6 @@ class Outage:
         """Return itself."""
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """End it, and wait for the recovery; see `recovered`."""
         await self.recovered()

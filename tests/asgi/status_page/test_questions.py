@@ -86,12 +86,12 @@ async def test_a_tick_touches_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tide, "config_keys", counted)
         shared = pulse.Pulse(title=None, window=3600.0)
         for _ in range(30):
-            shared.look(tide, Query())
+            shared.frame(tide, Query())
             await anyio.sleep(1)
         assert looked == 1
         await tide.config.put("rate", "2")
         await anyio.sleep(2)
-        shared.look(tide, Query())
+        shared.frame(tide, Query())
         assert looked == 2
 
 
@@ -102,9 +102,9 @@ async def test_ages_of_a_list_that_is_kept_go_on() -> None:
         lose(store)
         await anyio.sleep(70)
         shared = pulse.Pulse(title=None, window=3600.0)
-        before = shared.look(tide, Query())
+        before = shared.frame(tide, Query())
         await anyio.sleep(15)
-        after = shared.look(tide, Query())
+        after = shared.frame(tide, Query())
         [first], [later] = before.fragments["keys"].ages.seconds, after.fragments["keys"].ages.seconds
         assert first is not None
         assert later == pytest.approx(first + 15, abs=0.2)
@@ -117,7 +117,7 @@ async def test_filters_of_many_viewers_are_not_kept_for_ever() -> None:
     async with connected(await store_with(rate="1")) as tide:
         shared = pulse.Pulse(title=None, window=3600.0)
         for number in range(500):
-            shared.look(tide, Query(str(number)))
+            shared.frame(tide, Query(str(number)))
         assert len(shared._keys) == pulse._MOST_LISTS
 
 

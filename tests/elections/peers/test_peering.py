@@ -78,7 +78,7 @@ class Fleet:
 
     def record(self) -> dict[str, Any]:
         """Return what the record says."""
-        entry = self.store._state(self.store.revision)[KEY]
+        entry = self.store._newest[KEY]
         found: dict[str, Any] = json.loads(entry.value)
         return found
 

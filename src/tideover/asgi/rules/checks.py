@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,8 +17,8 @@ from tideover.status import (
     RegistrationStatus,
     ServiceStatus,
     StatusReport,
-    duration,
 )
+from tideover.status.statements import age_in_words
 from tideover.types import (
     Diagnosis,
     HealthState,
@@ -70,7 +69,7 @@ class Check:
         """The check in one line, for people."""
         parts = [f"{self.level} {self.component}", shown(self.name), shown(self.state)]
         if self.age is not None and self.source is not Source.LIVE:
-            parts.append(f"{duration(self.age)} old" if math.isfinite(self.age) else "of unknown age")
+            parts.append(age_in_words(self.age))
         if self.since is not None:
             parts.append(f"since {self.since:%Y-%m-%dT%H:%M:%SZ}")
         if self.holder is not None:

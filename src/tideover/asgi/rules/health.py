@@ -54,7 +54,7 @@ def document(report: StatusReport) -> dict[str, object]:
     for check in found:
         parts = told.setdefault(check.component, [])
         if len(parts) < MOST:
-            parts.append(_told(check))
+            parts.append(_as_json(check))
         else:
             omitted[check.component] = omitted.get(check.component, 0) + 1
     identity = report.identity
@@ -78,7 +78,7 @@ def document(report: StatusReport) -> dict[str, object]:
     }
 
 
-def _told(check: Check) -> dict[str, object]:
+def _as_json(check: Check) -> dict[str, object]:
     """Return a check's JSON object, without empty members."""
     fields = {
         "componentId": shown(check.name),

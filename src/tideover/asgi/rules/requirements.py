@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tideover.status import duration
+from tideover.status.statements import age_in_words, duration
 from tideover.types import Standing
 
 # Seconds that a recovery takes after the probe that finds it: two good probes, and what is read again. Seconds
@@ -27,17 +27,14 @@ class Known(Protocol):
     @property
     def known(self) -> bool:
         """Whether anything is known of it."""
-        ...
 
     @property
     def denied(self) -> object:
         """Whether a quorum refuses to let this process read it."""
-        ...
 
     @property
     def age(self) -> float:
         """Seconds since it was last proven in sync."""
-        ...
 
 
 class KnownService(Protocol):
@@ -46,12 +43,10 @@ class KnownService(Protocol):
     @property
     def view(self) -> Known:
         """What is known of its list."""
-        ...
 
     @property
     def pickable(self) -> int:
         """How many endpoints can be picked."""
-        ...
 
 
 class Facts(Protocol):
@@ -60,29 +55,23 @@ class Facts(Protocol):
     @property
     def available(self) -> bool:
         """Whether the declared state is that a quorum answers."""
-        ...
 
     @property
     def writable(self) -> bool:
         """Whether a quorum answers and accepts writes, as far as is known."""
-        ...
 
     @property
     def brief(self) -> str:
         """The diagnosis in words, without names and addresses."""
-        ...
 
     def config(self, prefix: str) -> Iterable[Known]:
         """Return what is known of the configuration under a prefix."""
-        ...
 
     def service(self, name: str) -> KnownService:
         """Return what is known of a service."""
-        ...
 
     def standing(self, election: str) -> Standing | None:
         """Return the standing with which this process leads an election; None if it does not."""
-        ...
 
 
 class Need(Protocol):
@@ -91,11 +80,9 @@ class Need(Protocol):
     @property
     def name(self) -> str:
         """The name in answers."""
-        ...
 
     def unmet(self, facts: Facts) -> str:
         """Return why it is not met; empty if it is."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +94,6 @@ class KnownConfig:
     name: str = "config"
 
     def unmet(self, facts: Facts) -> str:
-        """Return why it is not met; empty if it is."""
         for known in facts.config(self.prefix):
             if why := _unknown(known, self.max_age):
                 return f"config {self.prefix!r} {why}" if self.prefix else f"the configuration {why}"
@@ -124,11 +110,9 @@ class PickableEndpoints:
 
     @property
     def name(self) -> str:
-        """The name in answers."""
         return f"discovery:{self.service}"
 
     def unmet(self, facts: Facts) -> str:
-        """Return why it is not met; empty if it is."""
         service = facts.service(self.service)
         if why := _unknown(service.view, self.max_age):
             return f"the list of {self.service!r} {why}"
@@ -144,7 +128,6 @@ class Lockable:
     name: str = "lock"
 
     def unmet(self, facts: Facts) -> str:
-        """Return why it is not met; empty if it is."""
         return "" if facts.writable else f"no lock can be had across machines: {facts.brief}"
 
 
@@ -155,7 +138,6 @@ class Available:
     name: str
 
     def unmet(self, facts: Facts) -> str:
-        """Return why it is not met; empty if it is."""
         return "" if facts.available else facts.brief
 
 
@@ -169,11 +151,9 @@ class Leads:
 
     @property
     def name(self) -> str:
-        """The name in answers."""
         return f"leader:{self.election}"
 
     def unmet(self, facts: Facts) -> str:
-        """Return why it is not met; empty if it is."""
         standing = facts.standing(self.election)
         if standing is None:
             return f"{self.election!r} is not led here"
@@ -187,8 +167,7 @@ def _unknown(known: Known, max_age: float) -> str:
     if not known.known:
         return "has never been read"
     if max_age != math.inf and (age := known.age) > max_age:
-        old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
-        return f"is {old}, and may be {duration(max_age)}"
+        return f"is {age_in_words(age)}, and may be {duration(max_age)}"
     return ""
 
 

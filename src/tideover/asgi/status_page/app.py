@@ -166,7 +166,7 @@ class StatusApp:
             return problem(503, "too many viewers, or the process is about to end", retry_after=5)
         if scope["method"] == "HEAD":
             return Answer(200, media_type="text/event-stream")
-        return partial(streams, look=partial(self._pulse(tide).look, tide, Query.of(scope)))
+        return partial(streams, next_frame=partial(self._pulse(tide).frame, tide, Query.of(scope)))
 
 
 def _streams() -> Streams | None:

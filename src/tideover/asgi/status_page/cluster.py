@@ -8,7 +8,8 @@ from tideover.asgi.rules.checks import degraded
 from tideover.asgi.rules.health import why_not_live, why_not_ready
 from tideover.asgi.rules.leading import GROUNDS, leading
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.words import Facts, counted, cut, day, notes
+from tideover.asgi.status_page.words import Facts, cut, day, notes
+from tideover.coordinator.rules.words import counted
 from tideover.status import JobStatus, MemberStatus, SessionStatus, StatusReport
 from tideover.types import HealthState
 

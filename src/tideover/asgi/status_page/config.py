@@ -7,7 +7,8 @@ from itertools import groupby
 
 from tideover.asgi.status_page.ages import Ages
 from tideover.asgi.status_page.query import Query
-from tideover.asgi.status_page.words import Facts, Phrase, counted, notes, source_tone, source_word, span
+from tideover.asgi.status_page.words import Facts, Phrase, notes, source_tone, source_word, span
+from tideover.coordinator.rules.words import counted
 from tideover.status import KeyPage, KeyStatus, LimitStatus, PrefixStatus, StatusReport
 from tideover.types import Source
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.words import Facts, Phrase, alert, counted, cut, notes
+from tideover.asgi.status_page.words import Facts, Phrase, alert, cut, notes
+from tideover.coordinator.rules.words import counted
 from tideover.status import (
     ElectionStatus,
     LockConflictStatus,

@@ -74,7 +74,7 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Frame:
     """What one viewer sees at one instant."""
 
     beat: Beat
@@ -123,24 +123,24 @@ class Pulse:
         self._beat = Beat(now, report, fragments)
         return self._beat
 
-    def look(self, tide: Coordinator, query: Query) -> Look:
+    def frame(self, tide: Coordinator, query: Query) -> Frame:
         """Return the page for a viewer of these keys."""
         beat = self.beat(tide)
-        return Look(beat, {**beat.fragments, "keys": self._keys_of(tide, query, beat)})
+        return Frame(beat, {**beat.fragments, "keys": self._keys_of(tide, query, beat)})
 
     def page(self, tide: Coordinator, query: Query, *, base: str, live: bool) -> Answer:
         """Return the whole page."""
-        look = self.look(tide, query)
+        frame = self.frame(tide, query)
         context = {
             "base": base,
             "live": live,
-            "fragments": {name: fragment.html for name, fragment in look.fragments.items()},
-            "names": " ".join(look.fragments),
-            "as_of": look.beat.as_of,
+            "fragments": {name: fragment.html for name, fragment in frame.fragments.items()},
+            "names": " ".join(frame.fragments),
+            "as_of": frame.beat.as_of,
             "style": Markup(STYLE),
             "script": Markup(SCRIPT),
             "filter": query.text,
-            **self._contexts.head(look.beat.report),
+            **self._contexts.head(frame.beat.report),
         }
         body = render("page", context).encode()
         return Answer(200, body, "text/html; charset=utf-8", {"content-security-policy": POLICY})

@@ -7,13 +7,13 @@ from tideover.asgi.status_page.words import (
     Facts,
     Phrase,
     alert,
-    counted,
     cut,
     notes,
     old,
     source_tone,
     source_word,
 )
+from tideover.coordinator.rules.words import counted
 from tideover.status import EndpointStatus, RegistrationStatus, ServiceStatus, StatusReport
 from tideover.types import RegistrationState, Source
 

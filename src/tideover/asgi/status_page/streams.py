@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from tideover.asgi.shutdown import EarlyWarning
 from tideover.asgi.status_page.answers import ALWAYS
-from tideover.asgi.status_page.pulse import EVERY, Look
+from tideover.asgi.status_page.pulse import EVERY, Frame
 
 # The most streams at once.
 MOST = 50
@@ -47,7 +47,9 @@ class Streams:
             return True
         return self._open >= MOST
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, *, look: Callable[[], Look]) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, *, next_frame: Callable[[], Frame]
+    ) -> None:
         """Send events until the browser has gone, the process is asked to end, or `LIFETIME` is over."""
         if not self._open:
             self._ending = anyio.Event()
@@ -56,10 +58,10 @@ class Streams:
         self._open += 1
         try:
             response = EventSourceResponse(
-                self._events(look),
+                self._events(next_frame),
                 headers={**ALWAYS},
                 ping=PING,
-                ping_message_factory=lambda: _ages(look()),
+                ping_message_factory=lambda: _ages(next_frame()),
                 send_timeout=_SEND_TIMEOUT,
                 shutdown_event=self._ending,
                 shutdown_grace_period=_GRACE,
@@ -80,23 +82,23 @@ class Streams:
         # Called by the event loop, where anyio knows of none.
         self._ending.set()
 
-    async def _events(self, look: Callable[[], Look]) -> AsyncIterator[ServerSentEvent]:
+    async def _events(self, next_frame: Callable[[], Frame]) -> AsyncIterator[ServerSentEvent]:
         ending, end = self._ending, anyio.current_time() + LIFETIME
         sent: dict[str, str] = {}
         # With an event: clients that are no browsers take a block without one for an event that is empty.
         retry: int | None = _COMES_BACK
         while not ending.is_set() and anyio.current_time() < end:
-            seen = look()
-            changed = [each for each in seen.fragments.values() if sent.get(each.name) != each.version]
+            frame = next_frame()
+            changed = [each for each in frame.fragments.values() if sent.get(each.name) != each.version]
             for fragment in changed:
                 yield ServerSentEvent(fragment.html, event=fragment.name, retry=retry)
                 retry = None
                 sent[fragment.name] = fragment.version
             if changed:
-                yield _ages(seen)
+                yield _ages(frame)
             with anyio.move_on_after(EVERY):
                 await ending.wait()
 
 
-def _ages(seen: Look) -> ServerSentEvent:
-    return ServerSentEvent(seen.ages, event="ages")
+def _ages(frame: Frame) -> ServerSentEvent:
+    return ServerSentEvent(frame.ages, event="ages")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tideover.asgi.status_page.ages import Ages
 from tideover.asgi.status_page.words import TONES, Facts, Phrase, clock, day, phrase, phrases
-from tideover.status import OutageStatus, StatusReport
+from tideover.status import OutageStatus, StatusReport, duration
 from tideover.types import HealthState
 
 
@@ -62,8 +62,6 @@ def _outage(report: StatusReport, ages: Ages) -> Facts | None:
 
 
 def _lasted(outage: OutageStatus) -> str:
-    from tideover.status import duration
-
     ended = f", ended {clock(outage.ended)}" if outage.ended is not None else ""
     return f"{duration(outage.seconds)}{ended}"
 

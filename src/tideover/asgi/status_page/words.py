@@ -56,11 +56,6 @@ def span(seconds: float) -> str:
     return duration(seconds).removesuffix(" 0 s").removesuffix(" 0 min").removesuffix(" 0 h")
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: `"1 key"`, `"12,000 keys"`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def cut(rows: Sequence[T], most: int = ROWS) -> tuple[Sequence[T], int]:
     """Return the first rows, and how many are left out."""
     return rows[:most], max(0, len(rows) - most)

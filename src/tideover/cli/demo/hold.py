@@ -51,7 +51,7 @@ def _invite(scenario: Scenario, timeline: Timeline, dead_for: float) -> None:
     put = f"{shlex.quote(str(etcdctl))} --endpoints={endpoints} put {scenario.key} 4.00"
     pids = {member.name: member.pid for member in cluster.members}
     kills = "\n".join(f"    kill -9 {pid}    # {name}" for name, pid in pids.items())
-    timeline.say(
+    timeline.print_text(
         f"\nEverything keeps running, under load, until Ctrl-C. In another terminal:\n\n"
         f"  what the service answers, and how it is\n"
         f"    curl -i {instance.url}/price/tea\n"

@@ -44,7 +44,7 @@ class Settled:
         self._now = ""
         self._since = 0.0
 
-    def take(self, what: str, at: float) -> None:
+    def record(self, what: str, at: float) -> None:
         """Record one more answer."""
         if what != self._now:
             self._now, self._since = what, at
@@ -111,7 +111,7 @@ class Load:
         http = httpx.AsyncClient(limits=limits, timeout=_REQUEST_TIMEOUT, trust_env=False)
         async with http, anyio.create_task_group() as tasks:
             for number in range(self._clients):
-                tasks.start_soon(self._ask_on_and_on, http, number * self._interval / self._clients)
+                tasks.start_soon(self._ask_repeatedly, http, number * self._interval / self._clients)
 
     async def wait_for(self, wanted: Callable[[Answer], bool], *, timeout: float, what: str) -> Answer:
         """Return the first wanted answer from now on; `what` describes it in the error.
@@ -142,7 +142,7 @@ class Load:
             self._recent.popleft()
         return len(self._recent)
 
-    async def _ask_on_and_on(self, http: httpx.AsyncClient, delay: float) -> None:
+    async def _ask_repeatedly(self, http: httpx.AsyncClient, delay: float) -> None:
         due = time.monotonic() + delay
         newest = 0
         while True:
@@ -168,10 +168,10 @@ class Load:
             self._recent.append(time.monotonic())
         self.tally.slowest = max(self.tally.slowest, answer.at - began)
         self.tally.went_back += answer.revision < newest
-        self._take(answer)
+        self._record(answer)
         return answer.revision
 
-    def _take(self, answer: Answer) -> None:
+    def _record(self, answer: Answer) -> None:
         self.last = answer
         tally = self.tally
         tally.by_source[answer.source] += 1
@@ -179,8 +179,8 @@ class Load:
         # Live answers carry no field; all others name their source in it.
         claimed = answer.header.partition(";")[0].removeprefix("config=") or "live"
         tally.mislabelled += claimed != answer.source
-        tally.sources.take(answer.source, answer.at)
-        tally.states.take(answer.etcd, answer.at)
+        tally.sources.record(answer.source, answer.at)
+        tally.states.record(answer.etcd, answer.at)
         for waiter in [waiter for waiter in self._waiters if waiter.wanted(answer)]:
             self._waiters.remove(waiter)
             waiter.answer = answer

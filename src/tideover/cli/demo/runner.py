@@ -85,7 +85,7 @@ class Runner:
             await hold(scenario, self._timeline)
 
     def _introduce(self) -> None:
-        self._timeline.say(
+        self._timeline.print_text(
             "A web service under load, a real three-node etcd, and an outage. Each line shows what the\n"
             "service answers: the state of etcd, the value's source, and when it was last proven in sync.\n"
         )

@@ -14,7 +14,7 @@ def summarise(scenario: Scenario, timeline: Timeline) -> None:
     tally = scenario.load.tally
     counts = ", ".join(f"{count} {source}" for source, count in tally.by_source.items())
     writes = " and ".join(f"{ms:.0f}" for ms in scenario.visible_ms)
-    timeline.say(
+    timeline.print_text(
         f"\n{tally.requests} requests, {tally.failed} failed; answers: {counts or 'none'}.\n"
         f"Slowest answer {tally.slowest * 1000:.0f} ms. Writes were in the answers after {writes or '-'} ms.\n"
         f"{tally.degraded} answers carried Tideover-Status; in your traces the same requests are found with\n"
@@ -22,11 +22,11 @@ def summarise(scenario: Scenario, timeline: Timeline) -> None:
         f"  Jaeger   tag {JAEGER}"
     )
     if scenario.broken:
-        timeline.say("\nNOT as promised:")
+        timeline.print_text("\nNOT as promised:")
         for claim in scenario.broken:
-            timeline.say(f"  - {claim}")
+            timeline.print_text(f"  - {claim}")
     else:
-        timeline.say(f"\nAll as promised, in {timeline.seconds:.0f} s.")
+        timeline.print_text(f"\nAll as promised, in {timeline.seconds:.0f} s.")
     timeline.record(
         "summary",
         requests=tally.requests,

@@ -63,7 +63,7 @@ class Timeline:
             to=self._out,
         )
 
-    def say(self, text: str = "") -> None:
+    def print_text(self, text: str = "") -> None:
         """Print a line that is for people only."""
         if not self._as_json:
             for line in [part for each in text.split("\n") for part in _wrap(each, _COLUMNS)]:

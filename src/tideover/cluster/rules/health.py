@@ -1,19 +1,7 @@
-"""The health state machine: from rounds of probes to one of three states, without flapping.
-
-    AVAILABLE    <- the quorum lane is closed
-    DEGRADED     <- the quorum lane is open, the member lane is closed
-    UNAVAILABLE  <- both are open, or no member has been asked yet
-
-A lane opens when its probes have failed for `outage_after`; a leader change does not count towards that. At
-the start there is nothing to protect from flapping, so the very first round decides.
-"""
+"""What the health is called, in words and in attributes."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
-
-from tideover.cluster.rules.breaker import Breaker
 from tideover.status import QuorumStatus
 from tideover.types import Diagnosis, HealthState
 
@@ -28,8 +16,6 @@ _SENTENCES = {
     Diagnosis.CORRUPT: "etcd refuses writes: it has found its data damaged",
     Diagnosis.SLOW: "etcd answers too slowly to use",
 }
-
-
 _FOUND = {
     Diagnosis.STARTING: "nobody has been asked yet",
     Diagnosis.HEALTHY: "a quorum answers",
@@ -51,7 +37,7 @@ def sentence(diagnosis: Diagnosis) -> str:
     return _SENTENCES[diagnosis]
 
 
-def found(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> str:
+def finding(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> str:
     """Return what the members said: `"1 of 3 members answers"`; `past` for what was found some time ago."""
     if diagnosis in _FOUND:
         return _FOUND[diagnosis]
@@ -72,125 +58,3 @@ def reason_of(state: HealthState, diagnosis: Diagnosis) -> str:
     if state is HealthState.AVAILABLE:
         return "watch_stale"
     return _REASONS.get(diagnosis, "backend_unavailable")
-
-
-@dataclass(frozen=True, slots=True)
-class HealthRules:
-    """The numbers of the state machine.
-
-    Attributes:
-        outage_after: Seconds of failing before an outage is declared.
-        leader_change: Seconds that a leader change may take before it counts as failing.
-        slow_after: Seconds within which a probe must be answered.
-        idle_interval: Seconds between probes while all is well, at the most.
-        outage_interval: Seconds between rounds of probes while it is not.
-        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
-            at each member that does not see them, and after the loss of the quorum nothing renews them. Infinite
-            where etcd knows no user.
-        start_patience: Seconds that the first round waits for any member to answer; 0 means `slow_after`.
-
-    Raises:
-        ValueError: A number is not positive.
-    """
-
-    outage_after: float = 3.0
-    leader_change: float = 2.0
-    slow_after: float = 0.5
-    idle_interval: float = 5.0
-    outage_interval: float = 0.5
-    touch_every: float = math.inf
-    start_patience: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Reject numbers that cannot work."""
-        for name in ("outage_after", "leader_change", "slow_after", "idle_interval", "outage_interval"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be more than 0 seconds, not {getattr(self, name)}")
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """The outcome of one round of probes.
-
-    Attributes:
-        diagnosis: What it says.
-        quorum_ok: Whether a linearizable read was answered in time.
-        member_ok: Whether any member answered a serializable read, as far as was asked.
-        sent_at: When the round began, in monotonic seconds.
-        now: When it was judged, in monotonic seconds.
-    """
-
-    diagnosis: Diagnosis
-    quorum_ok: bool
-    member_ok: bool
-    sent_at: float
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Where the state machine stands.
-
-    Attributes:
-        state: One of the three states.
-        diagnosis: Of the last round; may say LEADER_CHANGE while the state is still AVAILABLE.
-        since: When the present state began, in monotonic seconds.
-        lost_at: When the state last left AVAILABLE; a proof sent before that proves nothing now.
-        quorum: The breaker of linearizable reads and writes.
-        member: The breaker of serializable reads.
-        decided: Whether a first round has been judged.
-    """
-
-    state: HealthState = HealthState.UNAVAILABLE
-    diagnosis: Diagnosis = Diagnosis.STARTING
-    since: float = 0.0
-    lost_at: float = -math.inf
-    quorum: Breaker = field(default_factory=lambda: Breaker(close_after=2))
-    member: Breaker = field(default_factory=Breaker)
-    decided: bool = False
-
-    def assess(self, seen: Assessment, rules: HealthRules) -> Health:
-        """Apply a round of probes.
-
-        Args:
-            seen: The round.
-
-        Returns:
-            The next state; `since` moves only if the state changed.
-        """
-        trip_after = rules.outage_after if self.decided else 0.0
-        excused = self.decided and seen.diagnosis is Diagnosis.LEADER_CHANGE
-        if seen.quorum_ok:
-            quorum = self.quorum.passed()
-        elif excused:
-            quorum = self.quorum.excused()
-        else:
-            quorum = self.quorum.failed(seen.sent_at, seen.now, trip_after=trip_after)
-        if seen.member_ok:
-            member = self.member.passed()
-        else:
-            # A quorum that is given up while no member answers is given up with them: no client is half there.
-            given_up = self.quorum.closed and not quorum.closed
-            member = self.member.failed(seen.sent_at, seen.now, trip_after=0.0 if given_up else trip_after)
-        # A quorum cannot be lost less than its last member: no gap in which no member answers and yet all is well.
-        if quorum.closed:
-            state = HealthState.AVAILABLE
-        elif quorum.good:
-            # Half open: the next good probe makes it AVAILABLE. Not a state of its own for a tenth of a second.
-            state = self.state
-        elif member.closed:
-            state = HealthState.DEGRADED
-        else:
-            state = HealthState.UNAVAILABLE
-        lost = self.state is HealthState.AVAILABLE and state is not HealthState.AVAILABLE
-        since = self.since if self.decided and state is self.state else seen.now
-        return replace(
-            self,
-            state=state,
-            diagnosis=seen.diagnosis,
-            since=since,
-            lost_at=seen.now if lost else self.lost_at,
-            quorum=quorum,
-            member=member,
-            decided=True,
-        )

@@ -40,10 +40,6 @@ class ByType(Depends, ABC):
         self.__dict__.update(name=name, type=type)
         super().__init__(**fastapi)
 
-    def __repr__(self) -> str:
-        """Show the name, as it was written."""
-        return f"{self.__class__.__name__}({self.name!r})"
-
     def __eq__(self, other: object) -> bool:
         """Whether the other one was written the same: `Annotated` itself makes one of equal ones."""
         if not isinstance(other, ByType):
@@ -76,11 +72,7 @@ class ByType(Depends, ABC):
 
     @abstractmethod
     def _resolve(self, form: Any) -> Callable[[], object]:
-        """Return the function that returns a value of the type.
-
-        Raises:
-            TypeError: There is none.
-        """
+        """Return the function that returns a value of the type."""
 
     def _is_like(self, other: ByType) -> bool:
         """Whether another one of the same name and type gives the same."""
@@ -90,16 +82,16 @@ class ByType(Depends, ABC):
 class Resolved:
     """The function that FastAPI calls: once per request for equal ones."""
 
-    def __init__(self, declared: ByType, form: object, give: Callable[[], object]) -> None:
+    def __init__(self, declared: ByType, form: object, read: Callable[[], object]) -> None:
         self._declared = declared
         self._form = form
-        self._give = give
+        self._read = read
         # FastAPI asks for it twice per request.
         self._hash = hash(declared)
 
     async def __call__(self) -> Any:
         """Return the value, without I/O; a coroutine function, because FastAPI gives others to a thread."""
-        return self._give()
+        return self._read()
 
     def __eq__(self, other: object) -> bool:
         """Whether the other one returns the same, or is a key of `dependency_overrides` that matches this one."""

@@ -83,9 +83,9 @@ class Current(ByType):
 
     def _resolve(self, form: Any) -> Callable[[], object]:
         if form in _UNNAMED and not self.name:
-            return partial(_give, _UNNAMED[form])
+            return partial(_read_part, _UNNAMED[form])
         if form in _NAMED and self.name:
-            return partial(_give, _NAMED[form], self.name)
+            return partial(_read_part, _NAMED[form], self.name)
         if form is Term:
             raise TypeError(
                 f"{self!r}: write LeaderOnly({self.name!r}), or `Term | None` where another process may lead"
@@ -97,5 +97,5 @@ class Current(ByType):
         raise TypeError(f"{self!r}: a parameter may be one of {known}, not {form!r}")
 
 
-def _give(get: Callable[..., object], *name: str) -> object:
+def _read_part(get: Callable[..., object], *name: str) -> object:
     return get(current(), *name)

@@ -47,71 +47,71 @@ class Announcer:
     """The queue of one provider's events.
 
     Args:
-        look: Returns the provider's state; called in any thread.
+        read_condition: Returns the provider's state; called in any thread.
     """
 
-    def __init__(self, provider: FeatureProvider, look: Callable[[], Condition]) -> None:
+    def __init__(self, provider: FeatureProvider, read_condition: Callable[[], Condition]) -> None:
         self._provider = provider
-        self._look = look
+        self._read_condition = read_condition
         self._lock = threading.Lock()
         self._emit: Emit | None = None
         # The last condition reported or queued; None until the provider is initialized.
-        self._told: Condition | None = None
-        self._untold: deque[tuple[ProviderEvent, ProviderEventDetails]] = deque()
+        self._reported: Condition | None = None
+        self._queue: deque[tuple[ProviderEvent, ProviderEventDetails]] = deque()
         self._thread: threading.Thread | None = None
 
     def attach(self, emit: Emit | None) -> None:
         """Set where events go once the provider is initialized; None drops them."""
         with self._lock:
-            self._emit, self._told = emit, None
-            self._untold.clear()
+            self._emit, self._reported = emit, None
+            self._queue.clear()
 
     def initialize(self) -> Condition:
         """Return the provider's state. The SDK itself reports that the provider is ready, or its error."""
         with self._lock:
-            self._told = condition = self._look()
+            self._reported = condition = self._read_condition()
             if condition.event is ProviderEvent.PROVIDER_STALE:
                 # The SDK has no other word than "ready" for a provider that answers.
                 self._add(condition.event, condition.details())
         return condition
 
-    def look(self) -> None:
+    def report(self) -> None:
         """Report the provider's state if it has changed."""
         with self._lock:
-            if self._told is None:
+            if self._reported is None:
                 return
-            condition = self._look()
-            if condition != self._told:
-                self._told = condition
+            condition = self._read_condition()
+            if condition != self._reported:
+                self._reported = condition
                 self._add(condition.event, condition.details())
 
     def changed(self, flags: list[str]) -> None:
         """Report changed flags, unless no flag can be evaluated: the coming READY says more."""
         with self._lock:
-            if self._told is not None and self._told.answers:
+            if self._reported is not None and self._reported.answers:
                 event = ProviderEvent.PROVIDER_CONFIGURATION_CHANGED
                 self._add(event, ProviderEventDetails(flags_changed=flags))
 
     def _add(self, event: ProviderEvent, details: ProviderEventDetails) -> None:
-        self._untold.append((event, details))
+        self._queue.append((event, details))
         # It is not alive either in a process that was forked meanwhile.
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._tell, name="tideover-flags", daemon=True)
+            self._thread = threading.Thread(target=self._deliver, name="tideover-flags", daemon=True)
             with suppress(RuntimeError):  # there are too many threads: the next event finds it not alive
                 self._thread.start()
 
-    def _tell(self) -> None:
+    def _deliver(self) -> None:
         while True:
             emit = self._emit
             if emit is not None:
                 self._await_initialized(emit)
             with self._lock:
-                if not self._untold or self._emit is None:
+                if not self._queue or self._emit is None:
                     self._thread = None
                     return
                 if self._emit is not emit:  # attached again meanwhile
                     continue
-                event, details = self._untold.popleft()
+                event, details = self._queue.popleft()
             with suppress(RuntimeError):  # at the end of the process the SDK has no threads for handlers any more
                 emit(self._provider, event, details)
 

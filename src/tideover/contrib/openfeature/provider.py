@@ -162,7 +162,7 @@ class TideoverProvider(AbstractProvider):
 
     def refreshed(self) -> None:
         """Report the flags' state, if it has changed; the configuration calls this."""
-        self._announcer.look()
+        self._announcer.report()
 
     def resolve_boolean_details(
         self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
@@ -204,7 +204,7 @@ class TideoverProvider(AbstractProvider):
             raw = self._tide.config.get(self._prefix + flag_key, bytes)
             known = self._known.get(flag_key)
             if known is None or known.raw is not raw:
-                known = self._learn(flag_key, raw)
+                known = self._parse(flag_key, raw)
         except TooStale as exc:
             return self._resolve_too_stale(flag_key, default, exc)
         except TideoverError as exc:
@@ -239,7 +239,7 @@ class TideoverProvider(AbstractProvider):
         }
         return FlagResolutionDetails(default, reason=Reason.DEFAULT, flag_metadata=metadata)
 
-    def _learn(self, flag_key: str, raw: bytes) -> _Known:
+    def _parse(self, flag_key: str, raw: bytes) -> _Known:
         """Parse a value, and remember the flag."""
         config, key = self._tide.config, self._prefix + flag_key
         reading = config.read(key, bytes, default=raw)

@@ -11,7 +11,7 @@ import pydantic
 import pydantic_core
 
 from tideover.codecs.scalars import Written
-from tideover.contrib.pydantic.fields import infos_of, is_model, paths_of, put_at
+from tideover.contrib.pydantic.fields import infos_of, is_model, paths_of, set_at
 
 Dump = Callable[[pydantic.TypeAdapter[Any], object], object]
 
@@ -81,7 +81,7 @@ def _opened(value: Any) -> object:
     if is_model(type(value)):
         fields: dict[str, object] = {}
         for name, info in infos_of(type(value)).items():
-            put_at(fields, paths_of(type(value), name, info)[0], _opened(getattr(value, name)))
+            set_at(fields, paths_of(type(value), name, info)[0], _opened(getattr(value, name)))
         return fields
     if isinstance(value, dict):
         return {key: _opened(item) for key, item in value.items()}

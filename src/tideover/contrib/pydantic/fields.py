@@ -60,7 +60,7 @@ def paths_of(form: Any, name: str, info: FieldInfo) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def put_at(fields: dict[str, Any], path: Path, value: object) -> None:
+def set_at(fields: dict[str, Any], path: Path, value: object) -> None:
     """Put a value where an alias finds it; what an index is part of has no such place.
 
     Raises:

@@ -106,7 +106,7 @@ class SettingsAssembly(Assembly[S]):
         building = Building(origin, defaults)
         while True:
             try:
-                value = self._ask(building)
+                value = self._build(building)
             except Refusal as exc:
                 error = self._refused(building, exc, origin)
             else:
@@ -117,7 +117,7 @@ class SettingsAssembly(Assembly[S]):
             # First without the fields that errors name, then without all of etcd's.
             building.without = None if building.without else _places(error.exception) or None
 
-    def _ask(self, building: Building) -> S:
+    def _build(self, building: Building) -> S:
         made = asking(self.name, self._made, building)
         if isinstance(made, TideoverError):
             raise made

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, ForceDecode, NoDecode, PydanticBaseS
 from tideover.codecs import record_of
 from tideover.codecs.forms import options_of
 from tideover.config.keys import settings_prefix
-from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, put_at, text_of
+from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, set_at, text_of
 from tideover.contrib.pydantic.origins import FromDisk, FromMemory, Origin, present_building
 from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import NotConnected
@@ -121,7 +121,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
             value = self._at(origin, prefix, path, info)
             if value is not _ABSENT:
                 # The same name in all sources: else the alias would decide, and not the order of the sources.
-                put_at(found, paths[0] if _is_plain(paths[0]) else path, value)
+                set_at(found, paths[0] if _is_plain(paths[0]) else path, value)
                 return
         for path in (path for path in paths if len(path) > 1):
             whole = origin.read(prefix + str(path[0]), Annotated[Any, ByKey()])

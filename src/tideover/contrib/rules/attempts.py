@@ -54,7 +54,7 @@ class Patience:
     def limit(self) -> float:
         """Seconds for the whole call: one phase's timeout is what the caller is ready to wait for that phase, and
         the attempts together take no longer."""
-        return max(self._given(phase) for phase in _PHASES)
+        return max(self._seconds_of(phase) for phase in _PHASES)
 
     @property
     def to_begin(self) -> float:
@@ -64,10 +64,10 @@ class Patience:
     @property
     def to_connect(self) -> float:
         """Seconds to wait for a leader or endpoint that is not known yet."""
-        connect = self._given("connect")
-        return min(self._given("pool") if math.isinf(connect) else connect, self.to_begin)
+        connect = self._seconds_of("connect")
+        return min(self._seconds_of("pool") if math.isinf(connect) else connect, self.to_begin)
 
-    def _given(self, phase: str) -> float:
+    def _seconds_of(self, phase: str) -> float:
         seconds = self.given.get(phase)
         return math.inf if seconds is None else seconds
 
@@ -80,4 +80,4 @@ class Patience:
         left = max(0.001, self.left(now))
         given = {phase: None if seconds is None else min(seconds, left) for phase, seconds in self.given.items()}
         longest = min(left, self.connect)
-        return {**given, "connect": min(self._given("connect"), longest)}
+        return {**given, "connect": min(self._seconds_of("connect"), longest)}

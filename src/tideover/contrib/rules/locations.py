@@ -20,45 +20,36 @@ class Url(Protocol):
     @property
     def scheme(self) -> str:
         """Its scheme, in lower case."""
-        ...
 
     @property
     def host(self) -> str:
         """Its host, decoded."""
-        ...
 
     @property
     def raw_host(self) -> bytes:
         """Its host, as it is sent."""
-        ...
 
     @property
     def port(self) -> int | None:
         """Its port; None if it is the scheme's."""
-        ...
 
     @property
     def netloc(self) -> bytes:
         """Host and port."""
-        ...
 
     @property
     def raw_path(self) -> bytes:
         """Path and query."""
-        ...
 
     @property
     def fragment(self) -> str:
         """What is behind the number sign."""
-        ...
 
     def copy_with(self, **parts: Any) -> Self:
         """Return the URL with other parts."""
-        ...
 
     def join(self, url: str, /) -> Self:
         """Return where a reference leads from here."""
-        ...
 
 
 UrlT = TypeVar("UrlT", bound=Url)
@@ -121,9 +112,6 @@ def as_called(location: str, base: UrlT, called: UrlT, parse: Callable[[str], Ur
 def _checked(url: UrlT) -> UrlT:
     """Return a URL with a host that can be looked up, at a port that can be; httpx looks at neither before it
     connects.
-
-    Raises:
-        ValueError: One of them cannot.
     """
     if not url.host:  # httpx decodes it only now, and not all punycode means something
         raise ValueError("it names no host")

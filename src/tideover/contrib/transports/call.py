@@ -33,7 +33,6 @@ class Place(Protocol):
     @property
     def url(self) -> str:
         """The URL, as registered or advertised."""
-        ...
 
 
 PlaceT = TypeVar("PlaceT", bound=Place)
@@ -68,11 +67,11 @@ class Call(ABC, Generic[PlaceT]):
         """Do the same in a thread."""
 
     @abstractmethod
-    async def rest(self, pause: float) -> None:
+    async def pause(self, pause: float) -> None:
         """Wait before the next attempt."""
 
     @abstractmethod
-    def rest_in_thread(self, pause: float) -> None:
+    def pause_in_thread(self, pause: float) -> None:
         """Do the same in a thread."""
 
     @abstractmethod
@@ -92,7 +91,7 @@ class Call(ABC, Generic[PlaceT]):
     def _refuse(self, error: Error) -> None:
         """Record that this library cannot reach the present place at all."""
 
-    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
+    def _plan_retry(self, *, sent: bool, again: bool = True) -> float | None:
         """Return the seconds to wait before another attempt; None if none follows.
 
         Args:
@@ -153,7 +152,7 @@ class Call(ABC, Generic[PlaceT]):
         if isinstance(error, self._names.UnsupportedProtocol):
             self._refuse(error)
         self._report(False, sent=sent)
-        return self._go_on(sent=sent)
+        return self._plan_retry(sent=sent)
 
     def answered(self, response: Response) -> float | None:
         """Look at an answer.
@@ -170,17 +169,17 @@ class Call(ABC, Generic[PlaceT]):
             response.stream = self._library.body(response.stream, watcher)
         else:
             self._report(False)
-            pause = self._go_on(sent=True, again="retry-after" not in response.headers)
+            pause = self._plan_retry(sent=True, again="retry-after" not in response.headers)
             if pause is not None:
                 return pause
         # It came in time: each part of its body has what the caller gives for one, not what is left.
         given = self._patience.given
         self._timeouts.update((phase, given[phase]) for phase in ("read", "write") if phase in given)
         if "location" in response.headers:
-            self._put_as_called(response)
+            self._rewrite_location(response)
         return None
 
-    def _put_as_called(self, response: Response) -> None:
+    def _rewrite_location(self, response: Response) -> None:
         """Rewrite an answer's `Location` for the caller; what is no URL stays."""
         location, base = response.headers["location"], self._library.read_base(self._place.url)
         assert not isinstance(base, str)  # it has answered

@@ -53,13 +53,13 @@ class LeaderCall(Call[Office]):
         """Do the same in a thread."""
         self._view.wait_in_thread(timeout=self._patience.to_connect)
 
-    async def rest(self, pause: float) -> None:
+    async def pause(self, pause: float) -> None:
         """Wait for a change of the leader, at most for the pause; then until there is a leader, and choose it."""
         await self._view.wait(timeout=pause, beyond=self._place.version)
         await self._view.wait(timeout=self._left)
         self.begin()
 
-    def rest_in_thread(self, pause: float) -> None:
+    def pause_in_thread(self, pause: float) -> None:
         """Do the same in a thread."""
         self._view.wait_in_thread(timeout=pause, beyond=self._place.version)
         self._view.wait_in_thread(timeout=self._left)
@@ -85,7 +85,7 @@ class LeaderCall(Call[Office]):
     def answered(self, response: Response) -> float | None:
         """Check an answer; that of a process that does not lead is no answer."""
         if response.status_code == _MISDIRECTED:
-            pause = self._go_on(sent=False)
+            pause = self._plan_retry(sent=False)
             if pause is not None:
                 return pause
         return super().answered(response)
@@ -98,7 +98,7 @@ class LeaderCall(Call[Office]):
     def _fields(self) -> dict[str, str]:
         return {LEADER_FIELD: quote(self._view.name, safe="")}
 
-    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
+    def _plan_retry(self, *, sent: bool, again: bool = True) -> float | None:
         """Return how long to wait for a change of the leader; None without a further attempt."""
         self._sent += sent
         usable = not isinstance(self._library.read_base(self._place.url), str)

@@ -37,11 +37,11 @@ class ServiceCall(Call[Endpoint]):
         if self._view.awaited:
             self._view.wait_in_thread(timeout=self._patience.to_begin)
 
-    async def rest(self, pause: float) -> None:
+    async def pause(self, pause: float) -> None:
         """Wait before the next attempt."""
         await anyio.sleep(pause)
 
-    def rest_in_thread(self, pause: float) -> None:
+    def pause_in_thread(self, pause: float) -> None:
         """Do the same in a thread."""
         time.sleep(pause)
 
@@ -66,7 +66,7 @@ class ServiceCall(Call[Endpoint]):
         url, why = repr(shown(self._place.url)), str(error)
         telemetry.endpoint_rejected(self._view.name, why if url in why else f"{url} cannot be called: {why}")
 
-    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
+    def _plan_retry(self, *, sent: bool, again: bool = True) -> float | None:
         """Choose the endpoint of the next attempt; return how long to wait, or None without one."""
         asked = len(self._tried) - len(self._unusable)
         if asked >= self._rules.attempts or not self._may_repeat(sent=sent):

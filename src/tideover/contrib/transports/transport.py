@@ -64,11 +64,7 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
         return f"<{type(self).__name__} by {self._transport!r}>"
 
     def _call(self, request: Any) -> ServiceCall | LeaderCall | None:
-        """Return the call that a request becomes; None if it is for an ordinary host.
-
-        Raises:
-            LocalProtocolError: The host's name is no possible name.
-        """
+        """Return the call that a request becomes; None if it is for an ordinary host."""
         self.library.check(type(self).__name__, request)
         host = request.url.host
         try:
@@ -116,7 +112,7 @@ class AsyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
                     answer: ResponseT = response
                     return answer
                 await response.aclose()
-            await call.rest(pause)
+            await call.pause(pause)
 
     async def aclose(self) -> None:
         """Close what sends the requests."""
@@ -152,7 +148,7 @@ class SyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
                     answer: ResponseT = response
                     return answer
                 response.close()
-            call.rest_in_thread(pause)
+            call.pause_in_thread(pause)
 
     def close(self) -> None:
         """Close what sends the requests."""

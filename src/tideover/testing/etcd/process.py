@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["ChildProcess"]
-
 _open_processes: set[ChildProcess] = set()
 
 

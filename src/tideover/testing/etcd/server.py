@@ -24,8 +24,6 @@ from tideover.testing.etcd.ports import ReservedPort
 from tideover.testing.etcd.process import ChildProcess
 from tideover.testing.etcd.ready import Readiness
 
-__all__ = ["EtcdExited", "EtcdServer"]
-
 _NO_FSYNC = "--unsafe-no-fsync"
 _IN_USE = "address already in use"
 _CONSOLE = "console:1"

@@ -11,7 +11,7 @@ _LONGEST_SENTENCE = 4000
 MOST = 100
 
 
-class Told(Record):
+class BoundedRecord(Record):
     """A record whose texts and lists of texts have bounds.
 
     A text of more than 500 characters ends in `...`, a list of more than 100 texts in how many more there are.

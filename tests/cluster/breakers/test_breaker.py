@@ -8,7 +8,7 @@ from typing import Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideover.cluster.rules.breaker import Breaker, BreakerState
+from tideover.cluster.breakers.breaker import Breaker, BreakerState
 
 TRIP_AFTER = 3.0
 

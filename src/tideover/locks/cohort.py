@@ -80,9 +80,11 @@ class Cohort:
         self._turn_taken = False
         self._line: deque[_Waiter] = deque()
         self._driving: LockOptions | None = None
-        # When the lock was let go last, in boot-time seconds, and whether it was wanted again soon after.
+        # When the lock was let go last, in boot-time seconds; whether it was wanted again soon after. A task that
+        # waited for another one here says nothing about that.
         self._let_go_at = -math.inf
         self._again = False
+        self._queued = False
         # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.
         self._users = 0
         # Since when each waits, in monotonic seconds, the first one first.
@@ -133,10 +135,12 @@ class Cohort:
                     grant = await self._in_outage(options, refusal)
                 elif not self._turn_taken:
                     self._turn_taken = True
+                    self._queued = False
                     grant = await self._on_turn(options)
                 elif options.timeout == 0:
                     raise LockTimeout(f"lock {self.name!r} is in use in this process")
                 elif await self._wait_for_turn(options):
+                    self._queued = True
                     grant = await self._on_turn(options)
                 else:
                     grant = None
@@ -251,7 +255,7 @@ class Cohort:
     def _hold(self, place: QueueKey, options: LockOptions) -> Grant:
         grant = Grant(self.name, options, self._context, place)
         grant.has_turn = True
-        self._again = grant.since - self._let_go_at <= WARM_FOR
+        self._again = not self._queued and grant.since - self._let_go_at <= WARM_FOR
         self.front.watch(place)
         return grant
 
@@ -307,7 +311,7 @@ class Cohort:
                 self._pass_on(grant.options)
         else:
             place.holder = None
-            self._let_go_at = self._client.clock.boot()
+            self._let_go_at = -math.inf if self._queued else self._client.clock.boot()
             if grant.has_turn:
                 self._pass_on(grant.options, keep=self._again)
             else:

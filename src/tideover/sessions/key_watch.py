@@ -56,14 +56,20 @@ class LeaseWatch:
         unwatched: Takes each new key of the lease.
         tenure: The lease.
         forget: Called with a key that is gone, and what has become of it.
+        silence: Returns the seconds since the last sign of life of what watches them; infinity if nothing does.
     """
 
-    __slots__ = ("forget", "tenure", "unwatched")
+    __slots__ = ("forget", "silence", "tenure", "unwatched")
 
     def __init__(
-        self, unwatched: Unwatched, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
+        self,
+        unwatched: Unwatched,
+        tenure: LeaseState,
+        forget: Callable[[LeasedKey, str], object],
+        silence: Callable[[], float],
     ) -> None:
         self.unwatched = unwatched
+        self.silence = silence
         self.tenure = tenure
         self.forget = forget
 
@@ -220,12 +226,15 @@ class KeyWatches:
             self._anchors.start = first
         elif first < self._anchors.start:
             self._missed.append(first)
-        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget)
+        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget, self._silence)
         tenure.turned = self._take_turn
         self._counted = False
         self._came.fire()
         self._unwatched.came.set()
         return lease
+
+    def _silence(self) -> float:
+        return math.inf if self._group is None else self._clock.monotonic() - self._heard_at
 
     async def run(self) -> None:
         """Watch until cancelled."""

@@ -110,6 +110,11 @@ class SessionKeys:
         return iter(list(self._keys.values()))
 
     @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life of what watches the keys; infinity if nothing does."""
+        return self._watch.silence()
+
+    @property
     def debris(self) -> int:
         """How many keys are still to be cleared away."""
         return len(self._debris)

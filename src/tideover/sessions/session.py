@@ -148,6 +148,11 @@ class Session:
         """Return what `check` would raise; None if it would return."""
         return self._alive.loss()
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life of what watches its keys; infinity if nothing does."""
+        return self._holdings.silence
+
     def report(self) -> SessionStatus:
         """Return what `status()` shows of it."""
         lease = self._alive.lease

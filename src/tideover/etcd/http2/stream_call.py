@@ -33,10 +33,6 @@ class StreamCall(Call):
     Cancelling a read or a write leaves the call alone.
 
     Args:
-        block: Its header block.
-        serialize: Makes bytes of a request.
-        deserialize: Makes a reply of its bytes.
-        timeout: Seconds until it ends by itself; None for no end.
         only: The one request, wrapped; None if requests are written.
     """
 

@@ -42,11 +42,9 @@ class Proof:
 
 
 class ClusterState:
-    """The two lanes, their breakers, and the member in use.
+    """What is known of the members and their alarms, and the member in use.
 
-    Args:
-        members: The members' names.
-        active: The member to begin with.
+    20 attributes: all tasks of the cluster meet here, and each fact has one writer.
 
     Attributes:
         roll: Who the members are.

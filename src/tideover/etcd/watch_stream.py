@@ -148,7 +148,8 @@ class WatchStream:
     """One gRPC stream and its watches, until `aclose()`.
 
     Two tasks of its own read and write: cancelling a read or a write of grpc's ends the whole stream, so no
-    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks.
+    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks. 15 attributes: the
+    stream, its tasks, and the watches by each of their numbers.
 
     Args:
         on_answer: Called upon each answer to a creation with whether a grpc-proxy gave it.
@@ -179,11 +180,7 @@ class WatchStream:
         self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._write_all())]
 
     async def create(self, key: bytes, end: bytes | None, start_revision: int) -> StreamWatch:
-        """Create a watch, wait for the answer, and return the watch, until `leave`.
-
-        Raises:
-            StoreFault: The watch was refused, or the stream has ended.
-        """
+        """Create a watch and return it once it is open, until `leave`; raise `StoreFault` if it is refused."""
         watch = StreamWatch(self, start_revision)
         self.begin(watch, key, end, start_revision)
         try:
@@ -197,11 +194,7 @@ class WatchStream:
         return watch
 
     def begin(self, watch: StreamWatch, key: bytes, end: bytes | None, start_revision: int) -> None:
-        """Request the creation of a watch, which gets the result; until `leave`.
-
-        Raises:
-            StoreFault: The stream has ended.
-        """
+        """Request the creation of a watch, which gets the result; until `leave`."""
         if self.ended is not None:
             raise self.ended
         self._wanted.append((watch, key, end, start_revision))

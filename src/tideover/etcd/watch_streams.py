@@ -57,11 +57,7 @@ class Watches:
         metadata: _Metadata,
         urgent: bool = False,
     ) -> AsyncIterator[StreamWatch]:
-        """Open a watch; see `Store.watch`.
-
-        Args:
-            urgent: Whether the watch brings little and must not wait behind large answers.
-        """
+        """Open a watch; see `Store.watch`. An urgent one waits behind no large answers."""
         connection = self._channel.urgent if urgent else self._channel.bulk
         async with self._stream(connection.watch, (*_HAS_LEADER, *metadata)) as stream:
             watch: StreamWatch | None = None
@@ -89,11 +85,7 @@ class Watches:
     async def ask_whether_proxied(self, *, timeout: float) -> bool:
         """Return whether the member is a grpc-proxy, asking only if unknown.
 
-        Needs no permission, because a refusal shows it too, and no leader. A learner opens no watches, and says
-        so.
-
-        Raises:
-            StoreFault: There was no answer.
+        Needs no permission, because a refusal shows it too, and no leader. A learner opens no watches.
         """
         if self.proxied is None:
             stub = self._channel.watch
@@ -111,8 +103,7 @@ class Watches:
     async def look(self, *, timeout: float, over: Connection | None = None) -> Header:
         """Return the header of the member at the other end, by a watch without a token: a refusal has one too.
 
-        Raises:
-            StoreFault: No answer, or a learner's, which opens no watches.
+        A learner opens no watches, and is refused with `StoreFault`.
         """
         stub = (over or self._channel.urgent).watch
         with anyio.move_on_after(timeout):

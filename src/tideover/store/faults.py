@@ -250,11 +250,7 @@ _LOST = ("CANCELLED", "INTERNAL")
 
 
 def classify(code: str, message: str) -> Fault:
-    """Return what an error means.
-
-    Returns:
-        The fault. An unrecognised error counts as an outage whose writes may have been applied.
-    """
+    """Return what an error means. An unrecognised one is an outage whose writes may have been applied."""
     if len(message) > 2 * _KEPT:
         # The meaning is at the beginning, or at the end as the last error of several.
         message = f"{message[:_KEPT]} ... {message[-_KEPT:]}"
@@ -273,14 +269,7 @@ UNANSWERED: Final = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
 def unless_expected(endpoint: str, header: Header, expected: tuple[int, int] | None) -> None:
-    """Refuse the answer of another member than expected.
-
-    Args:
-        expected: The cluster's and the member's id; None accepts any member.
-
-    Raises:
-        StoreFault: Another member answered.
-    """
+    """Refuse the answer of another member than the expected cluster's and member's id; None accepts any member."""
     if expected not in (None, (header.cluster_id, header.member_id)):
         text = (
             f"another member answers at {endpoint}: member {header.member_id:x} of cluster {header.cluster_id:x}"
@@ -318,14 +307,10 @@ _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
 
 
 def public_error(fault: Fault, *, doing: str, writes: bool) -> errors.TideoverError:
-    """Return the error a caller sees when a call ends with this fault.
+    """Return the error a caller sees when a call ends with this fault, after `doing` such as `"put app/config/x"`.
 
-    Args:
-        doing: What was attempted, such as `"put app/config/x"`.
-
-    Returns:
-        `OutcomeUnknown` for a write that may have been applied; else an `Unavailable` for an outage, or the
-        error of a definite no.
+    That is `OutcomeUnknown` for a write that may have been applied; else an `Unavailable` for an outage, or the
+    error of a definite no.
     """
     text = f"{doing}: {fault}"
     if writes and fault.applied:

@@ -165,7 +165,7 @@ class EpochTracker:
         return self._search.doubt is not None or self._blackouts != self._cluster.blackouts
 
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
-        """Let an answer pass, once it is clear which history it is of; one of another cluster is a `StoreFault`."""
+        """Let an answer pass, once it is clear which history it is of; of another cluster it is a `StoreFault`."""
         if self._is_stranger(member, header, linearizable=linearizable):
             raise StoreFault(self.refusal(member, header.cluster_id))
         if self.known.cluster_id and header.cluster_id != self.known.cluster_id:

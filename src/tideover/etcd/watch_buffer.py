@@ -75,7 +75,7 @@ class Inbox:
         self._waiting.append((batch, size))
         self._size += size
 
-    def take(self) -> WatchBatch | None:
+    def pop(self) -> WatchBatch | None:
         """Return the frame that has waited longest; None if none waits."""
         if self._waiting is None:
             return None

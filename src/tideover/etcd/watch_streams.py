@@ -36,7 +36,7 @@ class Watches:
         self._channel = channel
         self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
         self._proxied: tuple[object, bool] | None = None
-        self._said = False
+        self._reported = False
         self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
 
     @property
@@ -93,7 +93,7 @@ class Watches:
                 await self.look(timeout=timeout)
             except StoreFault as exc:
                 if is_learner(exc.fault):
-                    self._learn(stub, proxied=False)
+                    self._record_proxied(stub, proxied=False)
                 elif self.proxied is None:
                     raise
         if self.proxied is None:
@@ -144,7 +144,9 @@ class Watches:
         """Yield a usable stream, opened if need be; its last user closes it."""
         here, connected = (stub, metadata), self._channel.watch
         usable = (stream for stream, where in self._streams.items() if where == here and not stream.retired)
-        stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, connected))
+        stream = next(usable, None) or WatchStream(
+            stub, metadata, on_answer=partial(self._record_proxied, connected)
+        )
         self._streams[stream] = here
         stream.users += 1
         try:
@@ -156,8 +158,8 @@ class Watches:
                 with anyio.CancelScope(shield=True):
                     await stream.aclose()
 
-    def _learn(self, stub: object, proxied: bool) -> None:
+    def _record_proxied(self, stub: object, proxied: bool) -> None:
         self._proxied = stub, proxied
-        if proxied and not self._said:
-            self._said = True
+        if proxied and not self._reported:
+            self._reported = True
             telemetry.member_proxied(self._channel.endpoint)

@@ -232,7 +232,7 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
     async with coordinator() as tide:
         keeper = tide._parts.followed[0].keeper
         assert keeper is not None
-        while keeper._saved_at < 0:
+        while keeper.saved_at < 0:
             await anyio.sleep(1)
     store.down = set(store.members)
     async with coordinator() as tide:

@@ -26,7 +26,7 @@ from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.transports import VARIABLE
 from tideover.store.endpoints import Address
-from tideover.store.faults import Fault
+from tideover.store.faults import Fault, StoreFault
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import LeaseResult, Put, Range
 from tideover.testing import EtcdServer
@@ -228,7 +228,7 @@ async def test_another_grpc_server() -> None:
 async def test_a_proxy_that_does_not_connect(
     server: EtcdServer, monkeypatch: pytest.MonkeyPatch, variable: str, answer: object, said: str
 ) -> None:
-    """The environment is obeyed, over gRPC; then the proxy and the variable are named wherever etcd would be blamed."""
+    """The environment is obeyed; then the proxy and the variable are named wherever etcd would be blamed."""
     with listening(answer) as proxy:  # type: ignore[arg-type]
         monkeypatch.setenv(variable, f"http://user:hidden@{proxy}")
         async with cut_off(server.endpoint) as tide:
@@ -256,6 +256,44 @@ async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.
     monkeypatch.setenv("no_proxy", "10.0.0.0/8, 127.0.0.0/8")
     async with tideover.connect(server.endpoint, cache_dir=False) as tide:
         assert tide.health.state is HealthState.AVAILABLE
+
+
+async def test_a_proxy_decides(
+    server: EtcdServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each member that a proxy is named for is reached over gRPC, and the log says why; others are not.
+
+    What was named is stronger: over tideover's own transport etcd is reached directly.
+    """
+    spared, *others = server.endpoint, "10.9.9.8:2379", "10.9.9.9:2379"
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+    with caplog.at_level("INFO", "tideover"):
+        store = EtcdStore([spared, others[0]])
+        with pytest.raises(StoreFault, match=r"127\.0\.0\.1:9"):
+            await store.add(Address(others[1]), timeout=3)
+        assert [(store.transport(each), store.way(each)) for each in store.members] == [
+            ("http2", ""),
+            ("grpc", "by way of the proxy 127.0.0.1:9, see http_proxy and no_proxy"),
+        ]
+        await store.call(Range(b"k"), member=spared, timeout=5)
+        await store.aclose()
+    told = [line for line in caplog.messages if line.startswith("tideover.transport.proxied: ")]
+    assert [[each in line for each in (spared, *others)] for line in told] == [
+        [False, True, False],
+        [False, False, True],
+    ]
+    caplog.clear()
+    monkeypatch.delenv("no_proxy")
+    for name in ("argument", "variable"):
+        if name == "variable":
+            monkeypatch.setenv(VARIABLE, "http2")
+        store = EtcdStore([spared], transport="http2" if name == "argument" else None)
+        await store.call(Range(b"k"), member=spared, timeout=5)
+        assert (store.transport(spared), store.way(spared)) == ("http2", "")
+        await store.aclose()
+    assert caplog.messages == []
 
 
 async def test_through_a_proxy(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ class Life:
             "waiting": partial(state.waiting.run, monitor.still_answers),
             "roster": members.run,
             "doubts": parts.following.doubts.run,
+            "snapshots": parts.following.writer.run,
             "alarms": Alarms(checked, state).run,
             "coalesce": parts.coalescer.run,
             "locks": parts.locks.run,
@@ -163,7 +164,7 @@ class Life:
         if parts.peers is not None:
             tasks["failsafe"] = parts.peers.run
         for followed in parts.followed:
-            tasks |= followed.tasks()
+            tasks[f"follow {followed.view.name}"] = followed.run
         return tasks
 
     def _make_monitor(self, store: Store) -> Monitor:

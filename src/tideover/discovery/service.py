@@ -281,7 +281,7 @@ class Service:
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that update the list, by name."""
-        return {**self.followed.tasks(), f"tend {self.view.name}": self.update}
+        return {f"follow {self.view.name}": self.followed.run, f"update {self.view.name}": self.update}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""

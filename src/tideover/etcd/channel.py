@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from tideover import telemetry
 from tideover.etcd.connection import Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
@@ -21,7 +22,6 @@ from tideover.store.endpoints import Address
 from tideover.store.faults import UNANSWERED, StoreFault, classify
 from tideover.store.operations import Delete, Op, Put, Range, ReadBatch
 from tideover.store.transactions import Txn
-from tideover.telemetry.members import transport_proxied
 
 # Seconds that calls in flight on a channel that is being given up may still take.
 _CLOSE_GRACE = 2.0
@@ -71,7 +71,7 @@ class MemberChannel:
         self._unended: set[Any] = set()
         self._open()
         if self.way and named(transport) is None:
-            transport_proxied(self.endpoint, self.way)
+            telemetry.transport_proxied(self.endpoint, self.way)
 
     def __repr__(self) -> str:
         """Name the endpoint and the state of the better of its connections."""

@@ -31,7 +31,7 @@ def member_unused(member: str, why: str) -> None:
 def transport_proxied(member: str, way: str) -> None:
     """Report that gRPC was chosen, because the environment names a proxy for a member."""
     text = (
-        f"calls to {member} go over gRPC, {way}: tideover's own transport knows no proxies; spare etcd from it "
+        f"calls to {member} go over gRPC, {way}: tideover's own transport knows no proxies; spare etcd from it, "
         "or name a transport (TIDEOVER_TRANSPORT)"
     )
     event("tideover.transport.proxied", text, others=_of(member), about=member)

@@ -84,7 +84,7 @@ def test_fork_while_connected(etcd_server: EtcdServer) -> None:
 @pytest.mark.any_etcd
 @pytest.mark.usefixtures("_by_default")
 def test_fork_after_close(etcd_server: EtcdServer) -> None:
-    """Whatever was kept of a closed coordinator, each child connects; so does one that enters what was made before."""
+    """Whatever was kept of a closed coordinator each child connects, also by entering what was made before."""
     *said, last = play("after_close", etcd_server.endpoint, "kept", "2")
     assert [each["child"] for each in said] == ["available"] * 2
     assert last["kept"] > 0

@@ -199,20 +199,14 @@ class EpochTracker:
         return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
 
     async def refute(self, history: Epoch, reason: str, *, timeout: float) -> None:
-        """Report that content of a history contradicts what etcd has now, and wait until that is settled.
-
-        Raises:
-            DeadlineExceeded: It could not be settled within `timeout` seconds.
-            CircuitOpen: An outage has been declared.
-        """
+        """Report that content of a history contradicts etcd, and wait until that is settled; see `confirm`."""
         if history is self.history:
             await self._settle_doubt(Doubt(reason), timeout)
 
     async def confirm(self, timeout: float | None = None) -> None:
         """Wait until etcd was asked, after now, whether it still is in the current history.
 
-        Args:
-            timeout: Seconds to wait; None waits until the caller is cancelled, also through an outage.
+        A timeout of None waits until the caller is cancelled, also through an outage.
 
         Raises:
             DeadlineExceeded: It could not be asked within that time.

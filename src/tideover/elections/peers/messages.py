@@ -46,12 +46,10 @@ class Rejected(Exception):  # as "Unavailable", it is named for what happened
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request.
+    """One request about the record of an election, numbered by its sender.
 
     Attributes:
-        election: The key of the election's record, as text.
         leader: The incarnation that holds the record.
-        number: Grows with each message of the sender.
         peer: The incarnation that is asked, joins or retires.
         promise: Seconds for which the leader asks for a promise.
     """

@@ -317,7 +317,7 @@ async def test_an_open_breaker_refuses_no_renewal() -> None:
     async with running(make(store)) as record:
         await held_within(record, 1)
         cluster = record._calls._cluster
-        cluster.breakers.health = replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN))
+        cluster.set_health(replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN)))
         await anyio.sleep(60)
         assert record.tenure == 1
         assert record.held

@@ -95,7 +95,7 @@ class KeepAlives(KeepAlive):
                 await self._ask(batch, tuple(batch.due))
                 await batch.over.wait()
         finally:
-            batch.give_up()
+            batch.drop()
             self._end_unused()
         if batch.fault is not None:
             raise StoreFault(batch.fault)
@@ -126,8 +126,8 @@ class KeepAlives(KeepAlive):
     async def _ask_over(self, number: int, batch: Batch, leases: Sequence[int]) -> None:
         stream = self._shared.get(number)
         usable = stream is not None and stream.stub is self._channel.lease
-        if stream is None or not usable or not all(map(stream.takes, leases)):
-            stream = self._shared[number] = await self._open(self._take_end)
+        if stream is None or not usable or not all(map(stream.accepts, leases)):
+            stream = self._shared[number] = await self._open(self._record_end)
         for lease in leases:
             stream.ask(lease, batch)
 
@@ -154,7 +154,7 @@ class KeepAlives(KeepAlive):
             if not stream.busy:
                 stream.cancel()
 
-    def _take_end(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
+    def _record_end(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
         if fault.kind is FaultKind.PERMISSION or is_masked(fault):
             self._search(due)
             return
@@ -163,9 +163,9 @@ class KeepAlives(KeepAlive):
             others, self._shared = self._shared.values(), {}
             for other in others:
                 due += other.abandon()
-        self._take_fault(stream, fault, due)
+        self._record_fault(stream, fault, due)
 
-    def _take_fault(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
+    def _record_fault(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
         if asks_for_token(fault):
             self._refused_token = stream.token
         self._fail(due, fault)
@@ -204,7 +204,7 @@ class KeepAlives(KeepAlive):
         for _ in range(_ASKS):
             answers: list[LeaseResult | Fault] = []
             one = Batch((lease,), lambda _, answer: answers.append(answer))  # noqa: B023  # asked and answered here
-            stream = await self._open(self._take_fault)
+            stream = await self._open(self._record_fault)
             stream.ask(lease, one)
             with anyio.move_on_after(_ALONE):
                 await one.over.wait()

@@ -60,7 +60,7 @@ class Batch:
         self.fault = fault
         self.over.set()
 
-    def give_up(self) -> None:
+    def drop(self) -> None:
         """Wait for nothing any more."""
         self.due.clear()
         self.over.set()
@@ -99,7 +99,7 @@ class KeepAliveStream:
         self.reader = asyncio.create_task(self._read_all())
         self.reader.add_done_callback(self._finish)
 
-    def takes(self, lease: int) -> bool:
+    def accepts(self, lease: int) -> bool:
         """Whether a lease can be renewed over it: no answer is due that a new one could be taken for."""
         return self.ended is None and lease not in self._asked
 

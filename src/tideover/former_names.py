@@ -10,11 +10,7 @@ _FORMER = {"OwnKey": LeasedKey}
 
 
 def __getattr__(name: str) -> object:
-    """Return what an old name of the package stands for now.
-
-    Raises:
-        AttributeError: It is none.
-    """
+    """Return what an old name of the package stands for now."""
     now = _FORMER.get(name)
     if now is None:
         raise AttributeError(f"module 'tideover' has no attribute {name!r}")

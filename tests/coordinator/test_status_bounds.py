@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tideover.status.told import Told
+from tideover.status.bounded import Told
 
 from tests.support import connected, mock_trio
 from tideover.asgi.status_page.pulse import Pulse

@@ -67,6 +67,7 @@ def tests(session: nox.Session) -> None:
     where = {
         "TIDEOVER_PROXIES_DIR": str(debian_proxies(session)),
         "TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session)),
+        "TIDEOVER_UVLOOP_DIR": uvloop_apart(session),
     }
     failed = []
     for chosen in [session.posargs] if session.posargs else [WITHOUT_ETCD, WITH_ETCD]:
@@ -147,10 +148,28 @@ def etcd(session: nox.Session) -> None:
 
 @nox.session
 def transports(session: nox.Session) -> None:
-    """Run what talks to a real etcd over tideover's own HTTP/2; arguments after `--` go to pytest."""
-    session.install("-e", ".[demo,status]", *group("tests"), "uvloop; platform_system != 'Windows'")
-    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session)), "TIDEOVER_TRANSPORT": "http2"}
-    session.run("pytest", *(session.posargs or WITH_ETCD), env=where)
+    """Run what talks to a real etcd over gRPC, and over either what a version of etcd can change.
+
+    That is on 3.5.1, the newest 3.5 and the newest 3.7, each without TLS and with TLS. Arguments after `--` go to
+    pytest in all of these runs.
+    """
+    session.install("-e", ".[demo,status]", *group("tests"))
+    proxies = str(debian_proxies(session))
+    runs: list[tuple[str, str, Sequence[str]]] = [("grpc", versions.WHEEL, WITH_ETCD)]
+    for version in (versions.WHEEL, versions.newest("3.5"), versions.newest("3.7")):
+        for transport in ("http2", "grpc"):
+            of = ("-m", "etcd and version", *PARALLEL, *of_version())
+            runs += [(transport, version, of), (transport, version, ("--over-tls", *of))]
+    failed = []
+    for transport, version, chosen in runs:
+        folder = etcd_folder(session, version)
+        where = {"TIDEOVER_PROXIES_DIR": proxies, "TIDEOVER_TRANSPORT": transport, "TIDEOVER_ETCD_DIR": folder}
+        try:
+            session.run("pytest", *chosen, *session.posargs, env=where)
+        except CommandFailed:
+            failed.append(f"{transport} on etcd {version}: pytest {' '.join(chosen)}")
+    if failed:
+        session.error(f"failed: {'; '.join(failed)}")
 
 
 @nox.session
@@ -316,6 +335,13 @@ def etcd_folder(session: nox.Session, version: str) -> str | None:
     if version == versions.WHEEL:
         return None
     return str(debian_etcd(session) if version == versions.DEBIAN else builder.build(version))
+
+
+def uvloop_apart(session: nox.Session) -> str:
+    """Return a folder with uvloop, which in the environment itself would become uvicorn's event loop."""
+    folder = str(Path(session.virtualenv.location, "uvloop"))
+    session.install("--target", folder, "uvloop")
+    return folder
 
 
 def interpreter(version: str) -> str | None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from tests import canaries
 from tests.etcd import over_tls
 from tideover.codecs import decoding, libraries
-from tideover.etcd.transports import chosen
+from tideover.etcd.transports import VARIABLE, chosen
 from tideover.telemetry.events import limiter
 from tideover.testing import EtcdServer
 from tideover.testing.etcd.binary import binary_version, find_etcd
@@ -67,13 +67,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the longest files begin first: a worker takes a file at a time, and the last one should be short.
 
-    What observes at length is left out unless `--observed-for` asks for it, and what is gRPC's alone on another
-    transport.
+    What observes at length is left out unless `--observed-for` asks for it.
     """
     seconds = float(config.getoption("--observed-for"))
     left_out = {item for item in items for mark in item.iter_markers("observed") if seconds < mark.args[0]}
-    if chosen(None) != "grpc":
-        left_out |= {item for item in items if item.get_closest_marker("grpc")}
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
@@ -93,6 +90,12 @@ def server() -> Iterator[EtcdServer]:
         yield running
 
 
+@pytest.fixture
+def over_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls go over gRPC's library, also those of processes that the test starts."""
+    monkeypatch.setenv(VARIABLE, "grpc")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
     """Events that repeat themselves are told once in 30 s: not if it was another test that told them."""
@@ -109,4 +112,4 @@ def own_types_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_report_header() -> str:
     """Say which etcd the tests run on, and what calls to it go over."""
     program = find_etcd()
-    return f"etcd {binary_version(program)}: {program}, over {chosen(None)}"
+    return f"etcd {binary_version(program)}: {program}, over {chosen(None, '127.0.0.1:2379')}"

@@ -32,14 +32,15 @@ def test_the_defaults_are_safe() -> None:
 @pytest.mark.parametrize(
     ("given", "named", "used"),
     [
-        (None, None, "grpc"),
-        (None, "", "grpc"),
+        (None, None, None),
+        (None, "", None),
+        (None, "grpc", "grpc"),
         (None, "http2", "http2"),
         ("grpc", "http2", "grpc"),
         ("http2", "x", "http2"),
     ],
 )
-def test_the_transport(monkeypatch: pytest.MonkeyPatch, given: Any, named: str | None, used: str) -> None:
+def test_the_transport(monkeypatch: pytest.MonkeyPatch, given: Any, named: str | None, used: str | None) -> None:
     """What is given is stronger than the environment, which counts beside endpoints as well."""
     monkeypatch.delenv("TIDEOVER_TRANSPORT", raising=False)
     if named is not None:

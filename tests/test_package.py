@@ -67,33 +67,69 @@ def _run(code: str, *args: str) -> str:
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    """`import tideover` loads no grpc, no aetcd, no web framework, no command line and nothing of an extra."""
-    loaded = json.loads(_run("import tideover, sys, json; print(json.dumps(sorted(sys.modules)))"))
+    """`tideover.connect` loads no grpc, no aetcd, no web framework, no command line and nothing of an extra."""
+    loaded = json.loads(_run("import tideover, sys, json; tideover.connect; print(json.dumps([*sys.modules]))"))
     heavy = {"grpc", "aetcd", "starlette", "trio", "pytest"} | EXTRAS
     assert not heavy & {name.partition(".")[0] for name in loaded}
 
 
+def test_importing_the_package_alone_loads_next_to_nothing() -> None:
+    """`import tideover` loads no dataclass, no event loop and no vendor: each name comes when it is asked for."""
+    loaded = json.loads(_run("import sys, tideover; print(str([*sys.modules]).replace(chr(39), chr(34)))"))
+    assert {name for name in loaded if name.startswith("tideover.")} == {"tideover.public_names"}
+    assert not {"anyio", "asyncio", "dataclasses", "opentelemetry"} & set(loaded)
+
+
+def _public_imports() -> dict[str, str]:
+    """Return the module of each public name, as type checkers see it."""
+    found: dict[str, str] = {}
+    for node in ast.parse((ROOT / "__init__.py").read_text()).body:
+        for inner in node.body if isinstance(node, ast.If) else ():
+            if isinstance(inner, ast.ImportFrom):
+                found |= {alias.name: inner.module or "" for alias in inner.names}
+    return found
+
+
 def test_the_public_names_are_sorted_and_complete() -> None:
-    """`__all__` holds exactly what `__init__` imports, in order."""
-    tree = ast.parse((ROOT / "__init__.py").read_text())
-    imported = {
-        alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    """`__all__` holds exactly what type checkers see, in order, and at run time each name is that one."""
+    seen = _public_imports()
     assert tideover.__all__ == sorted(set(tideover.__all__))
-    assert set(tideover.__all__) == {name for name in imported if not name.startswith("_")}
+    assert set(tideover.__all__) == set(seen)
+    for name, module in seen.items():
+        assert getattr(tideover, name) is getattr(importlib.import_module(module), name)
 
 
 def test_the_root_holds_imports_only() -> None:
-    """`__init__` has a docstring, imports, `__all__` and then the old names, and no code."""
+    """`__init__` has a docstring, `__all__`, imports for type checkers and the old names, and no code."""
     tree = ast.parse((ROOT / "__init__.py").read_text())
     assert ast.get_docstring(tree)
-    old = tree.body[-1]
-    assert isinstance(old, ast.If)
-    assert {type(node) for node in tree.body[1:-1]} <= {ast.ImportFrom, ast.Assign}
-    assert [type(node) for node in old.body + old.orelse] == [ast.Assign, ast.ImportFrom]
+    *before, imports = tree.body[1:]
+    assert [type(node) for node in before] == [ast.ImportFrom, ast.Assign]
+    assert isinstance(imports, ast.If)
+    assert {type(node) for node in imports.body} == {ast.ImportFrom, ast.Assign}
+    assert {type(node) for node in imports.orelse} == {ast.ImportFrom}
+
+
+_LAZILY = """
+import inspect, pickle, sys, tideover
+assert set(tideover.__all__) <= set(dir(tideover))
+assert "tideover.errors" not in sys.modules
+assert tideover.errors.Closed is tideover.Closed, "a module of the package, without an import of it"
+assert pickle.loads(pickle.dumps(tideover.CachePolicy(ttl=3.0))) == tideover.CachePolicy(ttl=3.0)
+assert "connect" in vars(tideover) or tideover.connect is vars(tideover)["connect"], "asked for once"
+members = dict(inspect.getmembers(tideover))
+assert set(tideover.__all__) <= set(members)
+names = {}
+exec("from tideover import *", names)
+assert set(tideover.__all__) <= set(names)
+for absent in ("no_such_name", "__no_such_name__", "no such.name"):
+    assert not hasattr(tideover, absent)
+"""
+
+
+def test_names_that_are_imported_later_are_names_like_others() -> None:
+    """`dir`, `inspect`, pickle, `import *`, modules as attributes and names that do not exist are as ever."""
+    _run(_LAZILY)
 
 
 @public

@@ -60,7 +60,8 @@ def connect(
     with them what is not given here: `TIDEOVER_NAMESPACE`; `TIDEOVER_CACERT`, `TIDEOVER_CERT`, `TIDEOVER_KEY` and
     `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`;
     `TIDEOVER_SNAPSHOT_KEYS` or `TIDEOVER_SNAPSHOT_KEYS_FILE`, and `TIDEOVER_BOOTSTRAP`. A line at INFO says so.
-    Where endpoints are given, no variable is read but `TIDEOVER_TRANSPORT`, which says nothing of etcd.
+    Where endpoints are given, no variable is read but `TIDEOVER_TRANSPORT` and those of a proxy, such as
+    `http_proxy`, which say nothing of which etcd is meant.
 
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
@@ -105,8 +106,9 @@ def connect(
         bootstrap: A file with configuration for a start at which neither etcd nor a snapshot knows a key: a
             snapshot, or a JSON object by key, such as `{"payments/timeout": 0.1}`. Its values are labelled `DISK`
             with an unknown age, which no `max_stale` allows. What etcd or a snapshot knows to be absent is so.
-        transport: What calls to etcd go over: `"grpc"`, gRPC's library, or `"http2"`, tideover's own HTTP/2, which
-            is faster and lighter and knows no proxies. None means that of `TIDEOVER_TRANSPORT`, and else `"grpc"`.
+        transport: What calls to etcd go over: `"http2"`, tideover's own HTTP/2, or `"grpc"`, gRPC's library. None
+            means that of `TIDEOVER_TRANSPORT`, and else `"http2"`, but `"grpc"` to endpoints that the environment
+            names a proxy for (`http_proxy`), which the other one does not know.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 

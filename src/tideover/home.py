@@ -133,6 +133,13 @@ class EventLoop:
                 raise TimeoutError(f"{self!r} is blocked or has ended: no answer in {_PATIENCE:.0f} s") from None
             return answer.result()
 
+    def later(self, call: Callable[[], object]) -> None:
+        """Call something in the next round of the loop, which runs here: while the task that asks waits."""
+        if self._loop is None:
+            call()
+        else:
+            (getattr(self._loop, "call_soon", None) or self._loop.run_sync_soon)(call)
+
     def soon(self, call: Callable[..., object], *args: Any) -> None:
         """Call something in the loop: now if it runs here, or there is none, else as soon as it can.
 

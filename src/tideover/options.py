@@ -9,7 +9,7 @@ from typing import Literal
 
 from tideover.encryption import Encryption
 from tideover.etcd.password import is_unicode
-from tideover.etcd.transports import chosen
+from tideover.etcd.transports import named
 from tideover.policies import (
     CachePolicy,
     Failsafe,
@@ -64,7 +64,7 @@ class Options:
         _check_tls(self.tls)
         set_(self, "tls", tls_for(self.endpoints, self.tls))
         set_(self, "endpoints", parse_endpoints(self.endpoints))
-        set_(self, "transport", chosen(self.transport))
+        set_(self, "transport", named(self.transport))
         _check_login(self.username, self.password)
         check_namespace(self.namespace)
         set_(self, "follow", _prefixes("follow", self.follow, self.base))

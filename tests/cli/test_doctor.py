@@ -11,6 +11,7 @@ import pytest
 
 from tideover.cli import doctor as doctor_module
 from tideover.cli.etcd_versions import Flaw, flaws_of
+from tideover.etcd.transports import VARIABLE, chosen
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.version]
@@ -43,12 +44,28 @@ def test_all_is_well(etcd_cluster: EtcdCluster, tmp_path: Path) -> None:
     assert code == well(etcd_cluster)
     assert [ok for ok, _ in found["member"]] == [True] * 3
     assert [ok for ok, _ in found["cluster"]] == [True]
-    named = [f"calls go over {each}" for each in doctor_module._TRANSPORTS.values()]
-    assert [(ok, text in named) for ok, text in found["transport"]] == [(None, True)]
+    named = doctor_module._TRANSPORTS[chosen(None, etcd_cluster.endpoints[0])]
+    assert found["transport"] == [(None, f"calls go over {named}")]
     assert [ok for ok, _ in found["clock"]] == [True] * 3
     assert found["disk"] == [(True, f"snapshots can be written to {tmp_path}")]
     assert found["epoch"] == [(None, "not written yet: the first service writes it")]
     assert etcd_cluster.etcdctl("get", "--prefix", "/") == ""
+
+
+def test_two_transports(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment names a proxy for some members, it is said which are reached how."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_grpc_proxy", "127.0.0.1")
+    _, found = doctor(*flags((etcd_server.endpoint, "localhost:1")), "--cache-dir", str(tmp_path))
+    assert found["transport"] == [
+        (None, f"calls to {etcd_server.endpoint} go over http2, tideover's own"),
+        (
+            None,
+            "calls to localhost:1 go over grpc, gRPC's library, by way of the proxy 127.0.0.1:9, see grpc_proxy "
+            "and no_proxy",
+        ),
+    ]
 
 
 def test_the_version_is_judged(etcd_cluster: EtcdCluster) -> None:

@@ -14,7 +14,7 @@ MEMBER = "a:1"
 def test_an_answer_that_took_less_lowers_the_limit(took: float, lowers: bool) -> None:
     """The link takes no longer than an answer did; what is less than 10 ms quicker changes nothing."""
     state = ClusterState([MEMBER], clock=Clock(), active=MEMBER)
-    state.took(MEMBER, 1.0)
+    state.record_round_trip(MEMBER, 1.0)
     before = state.limit(MEMBER, 0.5)
     state.answered(MEMBER, took)
     assert (state.limit(MEMBER, 0.5) != before) is lowers

@@ -36,6 +36,8 @@ async def test_nothing_is_kept_of_those_who_left(answered: bool) -> None:
         cluster.leave(leaving)
         await anyio.sleep(3)
         assert asked.answer is Answer.OK
-        assert leaving not in repr((prober._newest, prober._late_at, prober._renewed_at, prober._foreign))
+        assert leaving not in repr(
+            (prober.answers.newest, prober.answers.late_at, prober._renewed_at, prober._foreign)
+        )
         assert leaving not in cluster.errors
         tasks.cancel_scope.cancel()

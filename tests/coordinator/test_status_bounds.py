@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from tideover.status.bounded import Told
 
 from tests.support import connected, mock_trio
 from tideover.asgi.status_page.pulse import Pulse
 from tideover.asgi.status_page.query import Query
 from tideover.status import StatusReport
+from tideover.status.bounded import BoundedRecord
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 
@@ -43,9 +43,9 @@ async def crowded() -> MemoryStore:
 async def test_what_others_write_makes_neither_report_nor_page_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each list 100 entries at the most are made, the rest is counted, and the counts are true."""
     made = 0
-    after = Told.__post_init__
+    after = BoundedRecord.__post_init__
 
-    def counted(record: Told) -> None:
+    def counted(record: BoundedRecord) -> None:
         nonlocal made
         made += 1
         after(record)
@@ -53,7 +53,7 @@ async def test_what_others_write_makes_neither_report_nor_page_long(monkeypatch:
     async with connected(await crowded(), discover=["billing", "search"]) as tide:
         for number in range(MANY):
             tide.config.get(f"k{number:04}", int, default=0)
-        monkeypatch.setattr(Told, "__post_init__", counted)
+        monkeypatch.setattr(BoundedRecord, "__post_init__", counted)
         report: StatusReport = tide.status()
         assert made < 1000
         assert len(report.rejected) == 100

@@ -97,8 +97,8 @@ def test_headers_that_prove_another_history(header: Header, sent_at: float, prov
 def test_terms_count_in_linearizable_answers_only() -> None:
     """A member that is cut off counts terms of its own: they are not remembered."""
     alone = replace(HERE, raft_term=50)
-    assert KNOWN.saw(alone, 20.0, linearizable=False).raft_term == 5
-    assert KNOWN.saw(alone, 20.0, linearizable=True).raft_term == 50
+    assert KNOWN.updated(alone, 20.0, linearizable=False).raft_term == 5
+    assert KNOWN.updated(alone, 20.0, linearizable=True).raft_term == 50
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def look(etcd: Etcd, known: Known, now: float) -> tuple[Known, bool, bool]:
     marker = etcd.write(settled.epoch) if settled.write else etcd.marker
     assert marker is not None
     base = Known() if settled.reset else known
-    after = base.saw(etcd.header, now, linearizable=True)
+    after = base.updated(etcd.header, now, linearizable=True)
     return replace(after, epoch=settled.epoch, history=marker.history), settled.reset is not None, settled.write
 
 
@@ -235,7 +235,7 @@ def test_many_processes_raise_the_epoch_once(processes: int, outgrown: int) -> N
     known, _, _ = look(etcd, Known(), 0.0)
     etcd.backups.append((etcd.header, etcd.marker))
     etcd.header = replace(etcd.header, revision=200, raft_term=9)
-    all_known = [known.saw(etcd.header, 1.0, linearizable=True)] * processes
+    all_known = [known.updated(etcd.header, 1.0, linearizable=True)] * processes
     etcd.restore(0)
     etcd.header = replace(etcd.header, revision=etcd.header.revision + outgrown)
     found = [look(etcd, each, 2.0) for each in all_known]

@@ -17,9 +17,10 @@ from tideover import HealthState, Source
 from tideover.cluster.state import ClusterState
 from tideover.coordinator.coordinator import Coordinator
 from tideover.epoch.checked_store import EpochCheckedStore
+from tideover.epoch.history import Reset
 from tideover.epoch.marker import marker_key, read_marker
 from tideover.epoch.rules import EpochMarker, Known, decode_marker
-from tideover.epoch.tracker import EpochTracker, Reset
+from tideover.epoch.tracker import EpochTracker
 from tideover.options import Options
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.leases import LeaseTimeToLive
@@ -176,7 +177,7 @@ async def test_whoever_may_not_write_settles_a_lower_term_too(op: type[Op[Result
         await anyio.sleep(20)
         for member in memory.members:
             memory.behind = member
-            tide._parts.client.state.use(member)
+            tide._parts.client.state.set_active(member)
             await tide._parts.client.calls.call(Range(b"/config/b"))
             await anyio.sleep(60)
         assert tide.status().identity.resets == 0
@@ -231,7 +232,7 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
     async with coordinator() as tide:
         keeper = tide._parts.followed[0].keeper
         assert keeper is not None
-        while keeper._saved_at < 0:
+        while keeper.saved_at < 0:
             await anyio.sleep(1)
     store.down = set(store.members)
     async with coordinator() as tide:

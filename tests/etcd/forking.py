@@ -174,8 +174,9 @@ async def while_open(endpoint: str, context: BaseContext) -> None:
         say(children=[each.result() for each in work], puts=puts, errors=errors, state=tide.health.state)
 
 
-async def loaded(endpoint: str) -> None:
-    """Use everything; say what was loaded for it."""
+async def without_grpc(endpoint: str) -> None:
+    """Use everything, with grpc as good as not installed; say what was loaded for it."""
+    sys.modules["grpc"] = None  # type: ignore[assignment] # an import of it fails
     async with connecting(endpoint) as tide:
         async with tide.lock("a", timeout=5), tide.leader("b"), tide.register("c", "http://127.0.0.1:1"):
             await tide.config.put("key", "value")
@@ -188,8 +189,8 @@ if __name__ == "__main__":
     scene, server, *rest = sys.argv[1:]
     if scene == "after_close":
         after_close(server, rest[0], int(rest[1]))
-    elif scene == "loaded":
-        asyncio.run(loaded(server))
+    elif scene == "without_grpc":
+        asyncio.run(without_grpc(server))
     elif scene == "made_before":
         made_before(server)
     elif scene == "closed_in_the_loop":

@@ -15,7 +15,7 @@ from typing import Any
 from tests.etcd.certificates import Authority
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.tls import TlsFiles
-from tideover.policies import Tls
+from tideover.policies import Tls, Transport
 from tideover.store.endpoints import Address
 from tideover.testing import EtcdServer
 
@@ -24,9 +24,9 @@ def install() -> Callable[[], None]:
     """Begin; return what ends it."""
     folder = tempfile.TemporaryDirectory()
     authority = Authority(Path(folder.name))
-    signed = authority.sign("etcd")
+    signed = authority.sign("localhost")
     tls, trust = Tls(cert=signed.cert, key=signed.key), Tls(ca=authority.cert)
-    served: set[str] = set()
+    ports: set[str] = set()
     serve, reach = EtcdServer.__init__, MemberChannel.__init__
 
     @functools.wraps(serve)
@@ -34,14 +34,23 @@ def install() -> Callable[[], None]:
         told = options.get("tls") is not None
         serve(self, **options if told else {**options, "tls": tls})
         if not told:
-            served.add(self.endpoint)
+            ports.add(_port(self.endpoint))
 
     @functools.wraps(reach)
-    def reaching(self: MemberChannel, address: Address, files: TlsFiles | None = None, *more: Any) -> None:
-        if files is None and address.endpoint in served:
+    def reaching(
+        self: MemberChannel,
+        address: Address,
+        files: TlsFiles | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        if files is None and _port(address.endpoint) in ports:
             files = TlsFiles(trust)
-        reach(self, address, files, *more)
+        reach(self, address, files, transport)
 
     EtcdServer.__init__ = serving  # type: ignore[method-assign]
     MemberChannel.__init__ = reaching  # type: ignore[method-assign]
     return folder.cleanup
+
+
+def _port(endpoint: str) -> str:
+    return endpoint.rpartition(":")[2]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-import re
 import time
-import urllib.request
 from pathlib import Path
 
 import anyio
@@ -16,6 +14,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
+from tests.etcd.metrics import gauge
 from tests.etcd.users import LOGIN, PASSWORD, Login, enable_auth, root_does, until
 from tests.telemetry.recording import install
 from tideover import Diagnosis, HealthState, Source
@@ -88,11 +87,8 @@ async def test_whoever_has_no_rights_has_an_entry_applied(guarded: EtcdServer) -
         await store.aclose()
 
 
-def _applied(guarded: EtcdServer) -> int:
-    with urllib.request.urlopen(f"http://{guarded.endpoint}/metrics", timeout=5) as reply:
-        found = re.search(r"^etcd_server_proposals_applied_total (\S+)$", reply.read().decode(), re.MULTILINE)
-    assert found is not None
-    return int(float(found[1]))
+def _applied(guarded: EtcdServer) -> float:
+    return gauge(guarded, "etcd_server_proposals_applied_total")
 
 
 async def test_a_denied_watch_does_not_hang(guarded: EtcdServer) -> None:

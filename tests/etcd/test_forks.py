@@ -1,4 +1,7 @@
-"""gRPC and forks: a worker forked after all was closed is healthy; one forked while connected is refused."""
+"""gRPC and forks: a worker forked after all was closed is healthy; one forked while connected is refused.
+
+Those of the other transport are in `http2/test_forks`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from typing import Any
 import anyio
 import pytest
 
-from tideover import Unavailable, connect
+from tideover import Closed, Unavailable, connect
 from tideover.etcd import forks
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.rpc_errors import UsageError
+from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault
 from tideover.store.operations import Range
 from tideover.testing import EtcdServer
@@ -50,6 +54,7 @@ def play(*scene: str) -> list[dict[str, Any]]:
 # After all was closed -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("over_grpc")
 @pytest.mark.parametrize("trouble", ["none", "cancelled", "renewed", "kept"])
 def test_fork_after_close(etcd_server: EtcdServer, trouble: str) -> None:
     """Connect, close, fork at once: each child finds etcd AVAILABLE and ends at once, whatever happened before."""
@@ -61,6 +66,7 @@ def test_fork_after_close(etcd_server: EtcdServer, trouble: str) -> None:
     assert (last["kept"] > 0) is (trouble == "kept")
 
 
+@pytest.mark.usefixtures("over_grpc")
 def test_fork_where_it_was_closed(etcd_server: EtcdServer) -> None:
     """The same in the very event loop, while the closed coordinator and its lock are still referred to."""
     *said, here = play("closed_in_the_loop", etcd_server.endpoint)
@@ -68,6 +74,7 @@ def test_fork_where_it_was_closed(etcd_server: EtcdServer) -> None:
     assert here["here"].endswith("closed>")
 
 
+@pytest.mark.usefixtures("over_grpc")
 def test_made_before_the_fork(etcd_server: EtcdServer) -> None:
     """A coordinator that was made before a fork is entered in each child, and is another process's in each."""
     children, here = play("made_before", etcd_server.endpoint)
@@ -76,7 +83,7 @@ def test_made_before_the_fork(etcd_server: EtcdServer) -> None:
     assert len({said.split()[2] for said in each}) == 3
 
 
-@pytest.mark.grpc
+@pytest.mark.usefixtures("over_grpc")
 async def test_nothing_of_grpc_is_left(etcd_server: EtcdServer) -> None:
     """A closed coordinator refers to no channel, without a collection; what is asked all the same is refused."""
     gc.collect()
@@ -100,7 +107,7 @@ async def test_nothing_of_grpc_is_left(etcd_server: EtcdServer) -> None:
     assert "shutdown" in repr(member)
 
 
-@pytest.mark.grpc
+@pytest.mark.usefixtures("over_grpc")
 async def test_a_close_that_is_cut_short_lets_go_all_the_same(etcd_server: EtcdServer) -> None:
     """Even if closing is cancelled, the store counts as closed: a later fork is not refused for it."""
     store = EtcdStore([etcd_server.endpoint])
@@ -112,10 +119,30 @@ async def test_a_close_that_is_cut_short_lets_go_all_the_same(etcd_server: EtcdS
     await anyio.sleep(0.1)
 
 
+async def test_what_a_forked_child_learns(etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that may not use gRPC goes without the members that only gRPC reaches, and uses the others."""
+    for variable in ("grpc_proxy", "https_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("TIDEOVER_TRANSPORT", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(forks, "_forked_from", 1)
+    store = EtcdStore([etcd_server.endpoint])
+    try:
+        assert (await store.call(Range(b"a"), member=etcd_server.endpoint, timeout=5)).header.revision > 0
+        with pytest.raises(StoreFault, match="was forked") as refused:
+            await store.add(Address("10.9.9.9:2379"), timeout=1)
+        assert not refused.value.fault.applied
+    finally:
+        await store.aclose()
+    with pytest.raises(Closed, match="was forked"):
+        EtcdStore(["10.9.9.9:2379"])
+
+
 # While connected ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.grpc
+@pytest.mark.usefixtures("over_grpc")
 def test_fork_while_connected(etcd_server: EtcdServer) -> None:
     """Children that connect, or use the parent's, are refused and told of spawn; the parent's puts never fail."""
     (said,) = play("while_open", etcd_server.endpoint, "fork")
@@ -139,7 +166,7 @@ def test_other_start_methods_while_connected(etcd_server: EtcdServer, method: st
     assert (said["errors"], said["state"]) == ([], "available")
 
 
-@pytest.mark.grpc
+@pytest.mark.usefixtures("over_grpc")
 async def test_a_fork_in_an_outage_is_refused_too(etcd_server: EtcdServer) -> None:
     """Nobody need have answered: what counts is that gRPC is open."""
     with pytest.raises(Unavailable):

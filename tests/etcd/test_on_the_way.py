@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator
@@ -23,8 +24,9 @@ from tideover import Diagnosis, HealthState, Source, Tls
 from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.http_proxy import proxy_for
+from tideover.etcd.transports import VARIABLE
 from tideover.store.endpoints import Address
-from tideover.store.faults import Fault
+from tideover.store.faults import Fault, StoreFault
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import LeaseResult, Put, Range
 from tideover.testing import EtcdServer
@@ -43,7 +45,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine is told of proxies is not what is tested."""
+    """Whatever this machine is told of proxies is not what is tested; where a test names one, gRPC is chosen."""
+    if os.environ.get(VARIABLE) != "grpc":
+        monkeypatch.delenv(VARIABLE, raising=False)
     for variable in ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -124,7 +128,7 @@ async def test_a_certificate_renewed_without_its_names(tmp_path: Path) -> None:
             await tide.config.put("a", "3")
 
 
-@pytest.mark.parametrize("given", [pytest.param("endpoint", marks=pytest.mark.grpc), "address", "server_name"])
+@pytest.mark.parametrize("given", ["endpoint", "address", "server_name"])
 async def test_a_name_with_its_final_dot(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -210,7 +214,6 @@ async def test_another_grpc_server() -> None:
 # The proxy of the environment -----------------------------------------------------------------------------------
 
 
-@pytest.mark.grpc
 @pytest.mark.parametrize(
     ("variable", "answer", "said"),
     [
@@ -225,7 +228,7 @@ async def test_another_grpc_server() -> None:
 async def test_a_proxy_that_does_not_connect(
     server: EtcdServer, monkeypatch: pytest.MonkeyPatch, variable: str, answer: object, said: str
 ) -> None:
-    """gRPC obeys the environment; then the proxy and the variable are named wherever etcd would be blamed."""
+    """The environment is obeyed; then the proxy and the variable are named wherever etcd would be blamed."""
     with listening(answer) as proxy:  # type: ignore[arg-type]
         monkeypatch.setenv(variable, f"http://user:hidden@{proxy}")
         async with cut_off(server.endpoint) as tide:
@@ -243,7 +246,6 @@ async def _says(tide: Coordinator, said: str) -> None:
             await anyio.sleep(0.05)
 
 
-@pytest.mark.grpc
 async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses connections, and one whose name nobody knows, are named; `no_proxy` spares etcd."""
     for proxy in ("127.0.0.1:9", "no.such.host.invalid:3128"):
@@ -256,7 +258,44 @@ async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.
         assert tide.health.state is HealthState.AVAILABLE
 
 
-@pytest.mark.grpc
+async def test_a_proxy_decides(
+    server: EtcdServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each member that a proxy is named for is reached over gRPC, and the log says why; others are not.
+
+    What was named is stronger: over tideover's own transport etcd is reached directly.
+    """
+    spared, *others = server.endpoint, "10.9.9.8:2379", "10.9.9.9:2379"
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+    with caplog.at_level("INFO", "tideover"):
+        store = EtcdStore([spared, others[0]])
+        with pytest.raises(StoreFault, match=r"127\.0\.0\.1:9"):
+            await store.add(Address(others[1]), timeout=3)
+        assert [(store.transport(each), store.way(each)) for each in store.members] == [
+            ("http2", ""),
+            ("grpc", "by way of the proxy 127.0.0.1:9, see http_proxy and no_proxy"),
+        ]
+        await store.call(Range(b"k"), member=spared, timeout=5)
+        await store.aclose()
+    told = [line for line in caplog.messages if line.startswith("tideover.transport.proxied: ")]
+    assert [[each in line for each in (spared, *others)] for line in told] == [
+        [False, True, False],
+        [False, False, True],
+    ]
+    caplog.clear()
+    monkeypatch.delenv("no_proxy")
+    for name in ("argument", "variable"):
+        if name == "variable":
+            monkeypatch.setenv(VARIABLE, "http2")
+        store = EtcdStore([spared], transport="http2" if name == "argument" else None)
+        await store.call(Range(b"k"), member=spared, timeout=5)
+        assert (store.transport(spared), store.way(spared)) == ("http2", "")
+        await store.aclose()
+    assert caplog.messages == []
+
+
 async def test_through_a_proxy(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some reach etcd only so: with a proxy that connects, all is as without; what etcd says is etcd's."""
     asked: list[str] = []
@@ -310,7 +349,6 @@ def test_which_proxy_is_obeyed(environment: dict[str, str], endpoint: str, named
     assert named in text
 
 
-@pytest.mark.grpc
 @pytest.mark.parametrize(
     ("environment", "host"),
     [

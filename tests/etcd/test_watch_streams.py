@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.etcd.metrics import gauge
 from tests.etcd.users import LOGIN, guarded_etcd
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.watch_buffer import LIMIT
@@ -50,14 +49,6 @@ async def received(watch: Watch, count: int, *, timeout: float = 5) -> list[Even
         while len(events) < count:
             events += (await watch.receive()).events
     return events
-
-
-def gauge(server: EtcdServer, name: str) -> float:
-    """Return a number from etcd's own metrics."""
-    with urllib.request.urlopen(f"http://{server.endpoint}/metrics", timeout=5) as reply:
-        found = re.search(rf"^{name} (\S+)$", reply.read().decode(), re.MULTILINE)
-    assert found is not None
-    return float(found[1])
 
 
 async def test_one_stream_for_all(server: EtcdServer, store: EtcdStore) -> None:

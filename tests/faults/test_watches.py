@@ -29,7 +29,7 @@ from tests.faults.injector import Injector, plan
 from tests.faults.watched import FullRead, Seen, Written, announced, check, check_changes
 from tests.history.recorder import read_history
 from tideover.coordinator.coordinator import Coordinator
-from tideover.epoch.tracker import Epoch
+from tideover.epoch.history import Epoch
 from tideover.etcd.adapter import EtcdStore
 from tideover.prefixes.view import View
 from tideover.store.faults import StoreFault

@@ -18,7 +18,7 @@ import tideover
 from tests.store.provocation import at
 from tideover import HealthState, Source
 from tideover.coordinator.coordinator import Coordinator
-from tideover.epoch.tracker import Reset, _Doubt
+from tideover.epoch.history import Doubt, Reset
 from tideover.etcd.messages import rpc
 from tideover.store.faults import StoreFault
 from tideover.store.operations import Put, Range
@@ -452,7 +452,7 @@ async def test_a_member_caught_up_from_a_snapshot_is_of_the_same_history(
             doubts: list[bool] = []
             settle = tide._parts.epoch._settle_doubt
 
-            async def spy(doubt: _Doubt) -> None:
+            async def spy(doubt: Doubt) -> None:
                 doubts.append(doubt.term_only)
                 await settle(doubt)
 

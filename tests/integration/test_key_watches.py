@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
-from tests.etcd.test_watch_streams import gauge
+from tests.etcd.metrics import gauge
 from tideover.coordinator.coordinator import Coordinator
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session

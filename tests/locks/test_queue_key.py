@@ -44,18 +44,20 @@ async def test_each_holder_is_told_also_after_a_doubt_between_two(monkeypatch: p
             return start(name, task, *args)
 
         monkeypatch.setattr(tide._parts.client.home, "start", noted)
-        cohort._keep(place)
-        cohort._keep(place)
-        assert begun == ["lock: keep"]
+        other = QueueKey(await session.put("locks/others/1"), session, now=anyio.current_time)
+        cohort.front.watch(place)
+        cohort.front.watch(place)
+        cohort.front.watch(other)
+        assert begun == ["lock: watchdog"]
         lose_all(store)
         await anyio.sleep_until(session.deadline + 1)
         heal(store)
         await anyio.sleep(10)
         assert place.loss() is None
         body = Counted("orders", options, tide._parts.locks.context, place)
-        cohort._keep(place)
+        cohort.front.watch(place)
         await anyio.sleep(1)
         assert body.looks == 0
         store.revoke(session.lease_id)
         await anyio.sleep(1)
-        assert body.looks == 1
+        assert body.looks >= 1

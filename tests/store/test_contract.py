@@ -51,7 +51,7 @@ class Setting:
         Setting("faulty", "asyncio"),
         Setting("faulty", "trio"),
         pytest.param(Setting("etcd", "asyncio"), marks=pytest.mark.etcd),
-        pytest.param(Setting("etcd-http2", "asyncio"), marks=pytest.mark.etcd),
+        pytest.param(Setting("etcd-grpc", "asyncio"), marks=pytest.mark.etcd),
     ],
     ids=lambda setting: f"{setting.kind}-{setting.backend}",
 )
@@ -108,7 +108,7 @@ class Subject:
 async def subject(setting: Setting, server: EtcdServer | None) -> AsyncIterator[Subject]:
     """An empty store."""
     if server is not None:
-        transport: Transport | None = "http2" if setting.kind == "etcd-http2" else None
+        transport: Transport | None = "grpc" if setting.kind == "etcd-grpc" else None
         real, running = EtcdStore([server.endpoint], transport=transport), server
         await real.call(Delete(ALL, ALL), member=server.endpoint, timeout=5)
         yield Subject(real, lambda revision: running.etcdctl("compaction", str(revision)))

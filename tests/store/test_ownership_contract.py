@@ -31,7 +31,7 @@ LEASE = 0x7A11
         ("memory", "asyncio"),
         ("faulty", "trio"),
         pytest.param(("etcd", "asyncio"), marks=pytest.mark.etcd),
-        pytest.param(("etcd-http2", "asyncio"), marks=pytest.mark.etcd),
+        pytest.param(("etcd-grpc", "asyncio"), marks=pytest.mark.etcd),
     ],
     ids=lambda pair: pair[0],
 )
@@ -83,7 +83,7 @@ async def subject(setting: tuple[str, str], request: pytest.FixtureRequest) -> A
         yield Subject(FaultyStore(memory) if setting[0] == "faulty" else memory)
         return
     server: EtcdServer = request.getfixturevalue("shared_server")
-    store = EtcdStore([server.endpoint], transport="http2" if setting[0] == "etcd-http2" else None)
+    store = EtcdStore([server.endpoint], transport="grpc" if setting[0] == "etcd-grpc" else None)
     subject = Subject(store)
     await subject.call(Delete(ALL, ALL))
     for lease in (LEASE, LEASE + 1):

@@ -235,7 +235,7 @@ async def test_the_channel_is_closed_under_the_call(server: EtcdServer) -> None:
         assert ("Channel is closed" in fault.message, *meaning(fault)) == (True, *CONNECTION_LOST)
 
 
-@pytest.mark.grpc
+@pytest.mark.usefixtures("over_grpc")
 async def test_a_refused_stream_may_hide_why(cluster: EtcdCluster) -> None:
     """A stream refused for its `hasleader` says "no leader", or now and then grpc's "Internal error from Core"."""
     survivor = cluster.members[0]

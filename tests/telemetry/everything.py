@@ -130,6 +130,7 @@ def tell_the_rest() -> None:
     telemetry.hold_rejected("tideover/ledger/x", 5, "it is not JSON")
     telemetry.secret_exposed("everybody can read /etc/secret")
     telemetry.member_proxied("10.0.0.1:2379")
+    telemetry.transport_proxied("10.0.0.1:2379", "by way of the proxy 10.0.0.9:3128, see http_proxy and no_proxy")
     telemetry.members_unlisted("10.0.0.1:2379", "cannot be read: Socket closed")
     telemetry.member_unused("m1", "http://10.0.0.1:2379 does not answer")
     telemetry.tls_kept("ca.pem is no certificate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,7 @@ async def _examine_all(
                 tasks.start_soon(_ask, store, key, member)
         findings = [
             *_judge_members(members),
-            Finding("transport", None, f"calls go over {_TRANSPORTS[store.transport]}"),
+            *_transports(store),
             *await _look_for_misspelled(store, target.namespace, members),
             *await _judge_values(store, target.namespace, members),
             *await judge_machine(endpoints, cache_dir),
@@ -122,6 +122,17 @@ async def _examine_all(
     if not any(member.usable for member in members):
         return Exit.REFUSED if any(member.refused for member in members) else Exit.DEGRADED
     return Exit.FAILED if any(finding.ok is False for finding in findings) else Exit.OK
+
+
+def _transports(store: EtcdStore) -> Iterator[Finding]:
+    """Yield what calls go over; the members are named where they differ."""
+    members: dict[str, list[str]] = {}
+    for member in store.members:
+        over = ", ".join(filter(None, (_TRANSPORTS[store.transport(member)], store.way(member))))
+        members.setdefault(over, []).append(member)
+    for over, names in members.items():
+        to = f" to {', '.join(names)}" if len(members) > 1 else ""
+        yield Finding("transport", None, f"calls{to} go over {over}")
 
 
 async def _ask(store: Store, key: bytes, member: Examined) -> None:

@@ -36,12 +36,7 @@ class Client:
         direct: The way past the breaker, for what must not wait for a verdict on the cluster.
         state: What is known of the members: whom to ask, and whether an outage is declared.
         health: The same as users see it.
-        clock: The clocks.
         random: Draws a number uniformly from [0, 1).
-        home: The event loop of the coordinator, and its background tasks.
-        ticker: Looks at the clock for all.
-        lifecycle: Whether the coordinator is open.
-        namespace: What all keys in etcd begin with.
         epoch: Returns the epoch that tokens belong to.
         outage_id: Returns the id of the present outage; empty if there is none.
         process_name: Returns the name of this process, for people.

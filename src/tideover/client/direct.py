@@ -52,23 +52,13 @@ class DirectCalls:
         return self._store
 
     def within(self, attempt_timeout: float) -> DirectCalls:
-        """Return the same way with a time of its own for each attempt.
-
-        Args:
-            attempt_timeout: Seconds for one attempt, and what the link takes.
-        """
+        """Return the same way with so many seconds for each attempt, and what the link takes."""
         other = copy.copy(self)
         other._attempt_timeout = attempt_timeout
         return other
 
     async def ask(self, op: Op[R], *, timeout: float) -> R:
-        """Ask until there is an answer. Only for what may be done twice.
-
-        Args:
-            timeout: Seconds for all attempts together.
-
-        Returns:
-            The answer.
+        """Ask until there is an answer, for `timeout` seconds. Only for what may be done twice.
 
         Raises:
             StoreFault: There was none, or it was a definite no.
@@ -85,7 +75,7 @@ class DirectCalls:
                 raise StoreFault(answer)
             tried.add(member)
             with anyio.move_on_after(deadline - self._clock.monotonic()):
-                await self.rest(tried)
+                await self.back_off(tried)
             if self._clock.monotonic() >= deadline:
                 raise StoreFault(answer)
 
@@ -108,18 +98,11 @@ class DirectCalls:
         """Whether a member is one of the cluster's, and is not known to leave questions unanswered."""
         return member in self._cluster.members and self._cluster.answers(member) is not False
 
-    async def rest(
+    async def back_off(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:
-        """Go on at once while there are members left, else later with all of them; see `ClusterState.rest`.
-
-        Args:
-            tried: Who has been asked without success; emptied when all have been.
-            factor: How many times longer to wait.
-            rounds: How often all of them have been asked without success before.
-            everybody: Whether one has spoken for all of them.
-        """
-        await self._cluster.breakers.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
+        """Go on at once while there are members left, else later with all of them; see `Breakers.back_off`."""
+        await self._cluster.breakers.back_off(tried, factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""

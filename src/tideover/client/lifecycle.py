@@ -54,10 +54,6 @@ class Lifecycle:
         self.refusal = self.forked = why
 
     def check(self) -> None:
-        """Return if it is open.
-
-        Raises:
-            Closed: It is not.
-        """
+        """Return if it is open; else raise `Closed`."""
         if self.refusal is not None:
             raise Closed(self.refusal)

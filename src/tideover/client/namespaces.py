@@ -26,12 +26,7 @@ _MOST_FOREIGN = 256
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A tree of keys that a namespace has in etcd.
-
-    Attributes:
-        namespace: The namespace.
-        name: What is in it, such as `"config"`.
-    """
+    """A tree of keys that a namespace has in etcd, such as `"config"`."""
 
     namespace: str
     name: str
@@ -39,25 +34,14 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Keys that a walk did not look at.
-
-    Attributes:
-        prefix: How they begin.
-        rest: Whether the walk ended there, because there are too many keys of others.
-    """
+    """Keys that a walk did not look at, by their prefix; `rest`: the walk ended there, for there are too many."""
 
     prefix: str
     rest: bool = False
 
 
 class Namespaces:
-    """What one coordinator can tell of namespaces.
-
-    Args:
-        namespace: Its own.
-        gateway: The way to etcd.
-        home: The event loop it belongs to.
-    """
+    """What one coordinator can tell of namespaces."""
 
     def __init__(self, namespace: str, *, gateway: Gateway, home: Home) -> None:
         self.own = namespace

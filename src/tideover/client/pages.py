@@ -17,12 +17,7 @@ from tideover.types import Entry, Source
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some keys, in their order.
-
-    Attributes:
-        entries: Key to entry.
-        source: Who has told them: `QUORUM`, or `MEMBER`, which may be behind.
-    """
+    """Some keys, in their order; a `MEMBER`, unlike the `QUORUM`, may be behind."""
 
     entries: Mapping[bytes, Entry]
     source: Source
@@ -31,13 +26,8 @@ class Page:
 async def pages(gateway: Gateway, prefix: bytes, *, size: int, keys_only: bool = False) -> AsyncIterator[Page]:
     """Read all keys under a prefix: through the quorum, and once that has no answer from a surviving member.
 
-    Args:
-        prefix: What the keys begin with.
-        size: Keys in a page, at the most.
-        keys_only: Leave the values empty.
-
     Yields:
-        One page at least.
+        One page at least, of `size` keys at the most.
 
     Raises:
         Unavailable: No member answers.

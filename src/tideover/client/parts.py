@@ -13,12 +13,7 @@ class Part:
         """Follow a change of etcd's health, in the very moment."""
 
     def reset(self, why: str, revision: int) -> None:
-        """Drop what belongs to the history before: etcd is in another one.
-
-        Args:
-            why: What proves it, in words.
-            revision: Where that history is.
-        """
+        """Drop what belongs to the history before `revision`: etcd is in another one, as `why` proves."""
 
     def poison(self, why: str) -> None:
         """Serve nothing: this is a forked child."""

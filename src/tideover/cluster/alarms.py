@@ -69,9 +69,9 @@ class Alarms:
             # What was known stays known; the probes find out what is wrong.
             alarms = cluster.alarms or frozenset()
             about = None
-        cluster.note_alarms(alarms)
+        cluster.set_alarms(alarms)
         if cluster.diagnosis_of_alarms is not before:
-            telemetry.backend_alarm(_said_of(cluster.diagnosis_of_alarms))
+            telemetry.backend_alarm(_sentence_of(cluster.diagnosis_of_alarms))
         listed = about is not None and about.alarms is None
         return LIST_INTERVAL * (1.0 + 0.1 * self._cluster.random()) if listed else self._interval()
 
@@ -106,9 +106,9 @@ class Alarms:
 
     def _report(self, what: str, why: str | None) -> None:
         """Log what etcd does not tell this user, once."""
-        if self._cluster.note_untold(what, why) and why is not None:
+        if self._cluster.record_untold(what, why) and why is not None:
             telemetry.backend_untold(what, why)
 
 
-def _said_of(diagnosis: Diagnosis) -> str:
+def _sentence_of(diagnosis: Diagnosis) -> str:
     return "etcd has no alarm any more" if diagnosis is Diagnosis.HEALTHY else sentence(diagnosis)

@@ -17,12 +17,7 @@ _IN_A_ROW = 1.0
 
 
 class ClosingBudget:
-    """The seconds that closing has.
-
-    Args:
-        now: The monotonic clock.
-        outage_declared: Whether an outage of the quorum is declared.
-    """
+    """The seconds that closing has."""
 
     def __init__(self, now: Callable[[], float], outage_declared: Callable[[], bool]) -> None:
         self._now = now

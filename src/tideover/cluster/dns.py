@@ -20,16 +20,9 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, as the system knows them.
+    """Return the addresses of a host, as the system knows them, in its order of preference.
 
     Asked in a thread that the process does not wait for at its end, because a look-up may hang.
-
-    Args:
-        host: A name.
-        port: A port.
-
-    Returns:
-        The addresses, in the system's order of preference.
 
     Raises:
         OSError: There are none, or no name server answers.
@@ -46,12 +39,7 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
 
 
 class Names:
-    """The given endpoints, with the names among them looked up.
-
-    Args:
-        endpoints: What was given, as `host:port`.
-        resolver: Whom to ask; None takes names as they are.
-    """
+    """The given endpoints, with the names among them looked up; without a resolver names stay as they are."""
 
     def __init__(self, endpoints: Iterable[str], resolver: Resolver | None) -> None:
         self._endpoints = tuple(endpoints)
@@ -81,11 +69,7 @@ class Names:
         return [Address(f"[{a}]:{port}" if ":" in a else f"{a}:{port}", host_of(endpoint)) for a in addresses]
 
     async def look_up(self, timeout: float) -> None:
-        """Look up all names at the same time; one that cannot be looked up in time stays as it was.
-
-        Args:
-            timeout: Seconds until giving up.
-        """
+        """Look up all names at the same time; one that cannot be looked up in time stays as it was."""
         with anyio.move_on_after(timeout):
             async with anyio.create_task_group() as tasks:
                 for endpoint in self._endpoints:

@@ -53,7 +53,7 @@ class InFlightReads:
 
     Args:
         suspect: Called when a member does not answer at once.
-        limit: Says how long to wait for a small answer: of whom, and on a link as short as can be.
+        limit: Returns how long to wait for a member's small answer, where the link alone takes so many seconds.
     """
 
     def __init__(self, clock: Clock, suspect: Callable[[], None], limit: Callable[[str, float], float]) -> None:
@@ -62,7 +62,7 @@ class InFlightReads:
         self._limit = limit
         self._asked: dict[anyio.CancelScope, _Asked] = {}
         # When to look at each: also at those that have ended meanwhile.
-        self._looks: list[tuple[float, int, anyio.CancelScope]] = []
+        self._checks: list[tuple[float, int, anyio.CancelScope]] = []
         self._count = 0
         self._sooner = anyio.Event()
 
@@ -70,13 +70,7 @@ class InFlightReads:
     def calling(
         self, member: str, lane: Lane, *, timeout: float, writes: bool = False
     ) -> Iterator[anyio.CancelScope]:
-        """Enclose a call: its body is left when time is up, or when the member does not answer small questions.
-
-        Args:
-            lane: The lane the call travels in.
-            timeout: Seconds for it at the most.
-            writes: Whether it is a write.
-        """
+        """Enclose a call: its body is left when time is up, or when the member does not answer small questions."""
         with self._enclosed(member, lane, writes, timeout) as scope:
             try:
                 yield scope
@@ -87,8 +81,8 @@ class InFlightReads:
         """Ask one member once, as a call under way; see `calling`.
 
         Returns:
-            The answer, or what went wrong: `UNANSWERED` of a member that does not answer small questions either,
-            and of a store that overstays its time.
+            The answer, or the fault: `UNANSWERED` of a member that does not answer small questions either, and of
+            a store that overstays its time.
         """
         scope = self._enclosed(member, op.lane, op.writes, timeout)
         try:
@@ -104,7 +98,7 @@ class InFlightReads:
         scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
         now = self._clock.monotonic()
         self._asked[scope] = _Asked(member, lane, writes, now)
-        self._look(scope, now + (WRITE_PATIENCE if writes else READ_PATIENCE))
+        self._check_at(scope, now + (WRITE_PATIENCE if writes else READ_PATIENCE))
         return scope
 
     def abandon(self, member: str) -> None:
@@ -113,49 +107,44 @@ class InFlightReads:
             if asked.member == member and not asked.writes:
                 scope.cancel()
 
-    def _look(self, scope: anyio.CancelScope, at: float) -> None:
-        first = not self._looks or at < self._looks[0][0]
+    def _check_at(self, scope: anyio.CancelScope, at: float) -> None:
+        first = not self._checks or at < self._checks[0][0]
         self._count += 1
-        heapq.heappush(self._looks, (at, self._count, scope))
+        heapq.heappush(self._checks, (at, self._count, scope))
         if first:
             self._sooner.set()
 
     async def run(self, still_answers: StillAnswers) -> None:
-        """Have members asked whose calls wait for too long, until cancelled.
-
-        Args:
-            still_answers: Asks a member one small question in a lane, and says whether it was answered in so many
-                seconds.
-        """
+        """Have members asked whose calls wait for too long, until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 sooner = self._sooner = anyio.Event()
-                left = self._looks[0][0] - self._clock.monotonic() if self._looks else None
+                left = self._checks[0][0] - self._clock.monotonic() if self._checks else None
                 if left is None or left > _TOGETHER:
                     with anyio.move_on_after(left):
                         await sooner.wait()
                     continue
                 for (member, lane), scopes in self._due().items():
-                    tasks.start_soon(self._doubt, member, lane, scopes, still_answers)
+                    tasks.start_soon(self._check, member, lane, scopes, still_answers)
 
     def _due(self) -> dict[tuple[str, Lane], list[anyio.CancelScope]]:
         """Remove and return the calls that are due for a look, by the member to ask."""
         due: dict[tuple[str, Lane], list[anyio.CancelScope]] = {}
         until = self._clock.monotonic() + _TOGETHER
-        while self._looks and self._looks[0][0] <= until:
-            scope = heapq.heappop(self._looks)[2]
+        while self._checks and self._checks[0][0] <= until:
+            scope = heapq.heappop(self._checks)[2]
             asked = self._asked.get(scope)
             if asked is None:
                 continue
             # What takes the link longer than our patience is no reason to ask, and is not waited for twice.
             patient_until = asked.since + self._limit(asked.member, 0.0)
             if patient_until > until:
-                self._look(scope, patient_until)
+                self._check_at(scope, patient_until)
             else:
                 due.setdefault((asked.member, asked.lane), []).append(scope)
         return due
 
-    async def _doubt(
+    async def _check(
         self, member: str, lane: Lane, scopes: list[anyio.CancelScope], still_answers: StillAnswers
     ) -> None:
         async with anyio.create_task_group() as tasks:
@@ -169,7 +158,7 @@ class InFlightReads:
                 continue
             if lives:
                 asked.since = now
-                self._look(scope, now + (WRITE_PATIENCE if asked.writes else READ_PATIENCE))
+                self._check_at(scope, now + (WRITE_PATIENCE if asked.writes else READ_PATIENCE))
             else:
                 scope.cancel()
 

@@ -21,11 +21,7 @@ def count_members(cluster: ClusterState) -> QuorumStatus:
 
 
 def describe_members(cluster: ClusterState, is_proxy: Callable[[str], bool | None]) -> tuple[MemberStatus, ...]:
-    """Return the members for people: those that may be asked, then those on the list that are not used.
-
-    Args:
-        is_proxy: Whether one is really a grpc-proxy.
-    """
+    """Return the members for people: those that may be asked, then those on the list that are not used."""
     roll = cluster.roll
     found = []
     for endpoint in roll.members:

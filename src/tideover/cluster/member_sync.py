@@ -26,8 +26,9 @@ from tideover.store.protocol import Store
 from tideover.ticker import Ticker
 from tideover.types import ClusterMember
 
-# Seconds between two looks at whether something is due, at the most.
-_TICK = 0.8
+# Seconds between two looks at whether something is due, at the most: as between looks at watches, so that both are
+# taken at one wake-up.
+_TICK = 1.0
 # Between two reads of the list: usually, and at the least, and how much more by chance, so that clients do not ask
 # in step.
 _LIST_EVERY = 60.0
@@ -47,7 +48,6 @@ class MemberSync:
     """Keeps the members up to date.
 
     Args:
-        names: The given endpoints.
         secure: Whether this client connects with TLS.
         sync: Whether to connect to members that were not given. The list is read either way, because it says how
             many make a quorum.
@@ -96,8 +96,6 @@ class MemberSync:
                 self._store.remove(member)
             await self._ticker.pause(_TICK)
 
-    # The cluster's list ----------------------------------------------------------------------------------------
-
     def _list_is_due(self) -> bool:
         cluster = self._cluster
         if cluster.breakers.suspected or not cluster.health.quorum.closed or cluster.roll.cluster_id == 0:
@@ -117,13 +115,13 @@ class MemberSync:
         except StoreFault as exc:
             # The monitor judges members by other questions; this one may simply be denied.
             denied = exc.fault.kind in (FaultKind.PERMISSION, FaultKind.AUTH_TOKEN, FaultKind.INVALID)
-            news = denied and cluster.note_untold(
+            news = denied and cluster.record_untold(
                 "its list of members", f"{exc.fault.brief}; only those given are used"
             )
             if news or not denied:
                 telemetry.members_unlisted(asked, f"cannot be read: {exc.fault.brief}")
             return
-        cluster.note_untold("its list of members", None)
+        cluster.record_untold("its list of members", None)
         if not self._is_ours(answered):
             telemetry.members_unlisted(asked, "is not that of its cluster, and not used")
             return
@@ -153,7 +151,7 @@ class MemberSync:
             return
         if answered.header.cluster_id == self._cluster.roll.cluster_id:
             self._cluster.roll.identify(endpoint, answered.header)
-            self._cluster.found(endpoint, well=True)
+            self._cluster.mark_member(endpoint, well=True)
 
     async def _follow_list(self) -> None:
         cluster, roll = self._cluster, self._cluster.roll
@@ -165,15 +163,15 @@ class MemberSync:
             seen=roll.seen,
         )
         for endpoint in planned.leaving:
-            self._give_up(endpoint)
+            self._remove(endpoint)
         missing = {member.id for member in planned.missing}
         for gone in roll.unusable.keys() - missing:
             del roll.unusable[gone]
         async with anyio.create_task_group() as tasks:
             for member in planned.missing:
-                tasks.start_soon(self._look_for, member)
+                tasks.start_soon(self._search, member)
 
-    async def _look_for(self, member: ClusterMember) -> None:
+    async def _search(self, member: ClusterMember) -> None:
         roll = self._cluster.roll
         reasons = []
         for url in member.client_urls:
@@ -206,12 +204,10 @@ class MemberSync:
         cluster.join(endpoint, learned=True)
         cluster.roll.identify(endpoint, header)
 
-    def _give_up(self, endpoint: str) -> None:
+    def _remove(self, endpoint: str) -> None:
         self._cluster.leave(endpoint)
         if endpoint not in self._cluster.members:
             self._store.remove(endpoint)
-
-    # Names -----------------------------------------------------------------------------------------------------
 
     def _names_are_due(self) -> bool:
         cluster = self._cluster
@@ -233,15 +229,15 @@ class MemberSync:
         async with anyio.create_task_group() as tasks:
             for address in addresses:
                 if address.endpoint not in self._cluster.roll.given:
-                    tasks.start_soon(self._try, address)
+                    tasks.start_soon(self._add_given, address)
         wanted = {address.endpoint for address in addresses}
         for endpoint in self._cluster.roll.given:
             # One that answers stays: a name server may not always tell of all.
             replaced = is_name(endpoint) and wanted.intersection(self._cluster.members)
             if endpoint not in wanted and (replaced or endpoint not in self._cluster.well):
-                self._give_up(endpoint)
+                self._remove(endpoint)
 
-    async def _try(self, address: Address) -> None:
+    async def _add_given(self, address: Address) -> None:
         try:
             header = await self._store.add(address, timeout=_TIMEOUT)
         except StoreFault:

@@ -16,9 +16,6 @@ from tideover.types import ClusterMember, Header
 class Members:
     """The members, by endpoint.
 
-    Args:
-        members: The endpoints to begin with.
-
     Attributes:
         given: The members that the user named, by name or by address.
         learned: Members that come from the cluster's own list; they have answered there once at least.
@@ -26,7 +23,6 @@ class Members:
         seen: For endpoints that have answered, the ids of the members that have answered there.
         unusable: For listed members that are not used, why not, by id.
         cluster_id: The cluster that all this is about; 0 as long as none has answered.
-        changed: Fires when `members` changed.
     """
 
     def __init__(self, members: Sequence[str]) -> None:

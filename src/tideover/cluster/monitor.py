@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
+from tideover.cluster.answers import ALIVE, Asked
 from tideover.cluster.breakers.state_machine import Assessment, Health, HealthRules
-from tideover.cluster.prober import ALIVE, Asked, Prober
+from tideover.cluster.prober import Prober
 from tideover.cluster.reconnector import Reconnector
 from tideover.cluster.rules.diagnosis import Answer, diagnose
 from tideover.cluster.rules.questions import pause_after
@@ -79,13 +80,8 @@ class Monitor:
                 await self._pause(began)
 
     async def still_answers(self, member: str, lane: Lane, within: float) -> bool:
-        """Ask a member one small question, and say whether it was answered.
-
-        Args:
-            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
-            within: Seconds within which it must be answered, on a link as short as can be.
-        """
-        return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
+        """Return whether a member answers a small question `within` so many seconds, and what the link takes."""
+        return self._tasks is not None and await self._prober.ping(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
         cluster, prober = self._cluster, self._prober
@@ -104,8 +100,8 @@ class Monitor:
         for member in members:
             questions += prober.ask_what_tells(probes, member)
         await self._until_decided(members, began, questions)
-        while owed := prober.owed(members, began):
-            questions += [prober.ask(probes, member, Lane.QUORUM) for member in owed]
+        while unasked := prober.answers.unasked(members, began):
+            questions += [prober.ask(probes, member, Lane.QUORUM) for member in unasked]
             await self._until_decided(members, began, questions)
         self._conclude(members, began)
 
@@ -113,7 +109,7 @@ class Monitor:
         prober = self._prober
 
         def done() -> bool:
-            return self._decided(members, began) or bool(prober.owed(members, began))
+            return self._decided(members, began) or bool(prober.answers.unasked(members, began))
 
         await prober.until(done, questions, _PATIENCE)
 
@@ -126,19 +122,19 @@ class Monitor:
 
     def _decided(self, members: Sequence[str], began: float) -> bool:
         prober, active = self._prober, self._cluster.active
-        if prober.is_good(active, began) or prober.all_answered(members, began):
+        if prober.answers.is_good(active, began) or prober.answers.all_answered(members, began):
             return True
         if not self._cluster.health.decided and prober.only_members_answer(began, self._clock.monotonic()):
             return True
-        asked = prober.newest(active, Lane.QUORUM)
+        asked = prober.answers.newest.get((active, Lane.QUORUM))
         patient = asked and asked.answer is None and self._clock.monotonic() < asked.sent_at + _PATIENCE
-        return not patient and any(prober.is_good(member, began) for member in members)
+        return not patient and any(prober.answers.is_good(member, began) for member in members)
 
     def _conclude(self, asked: Iterable[str], began: float) -> None:
         """Judge the round and write the verdict."""
         cluster, now = self._cluster, self._clock.monotonic()
         # Some may have left meanwhile.
-        answers = {m: self._prober.answers(m, began, now) for m in asked if m in cluster.members}
+        answers = {m: self._prober.answers.of_member(m, began) for m in asked if m in cluster.members}
         if not answers:
             return
         good = [member for member, answer in answers.items() if answer.quorum is Answer.OK]
@@ -157,16 +153,16 @@ class Monitor:
         )
         well = frozenset(m for m, a in answers.items() if {a.quorum, a.member} & ALIVE)
         # A round that is decided early says nothing bad about those that were not waited for.
-        failed = frozenset(m for m in answers if m not in well and self._prober.has_failed(m, began, now))
+        failed = frozenset(m for m in answers if m not in well and self._prober.answers.has_failed(m, began))
         left = frozenset({cluster.active} - set(good)) if good else frozenset[str]()
         known = cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state
         cluster.well = (cluster.well | well) - failed - left
         cluster.unwell = (cluster.unwell | failed) - well
         cluster.forget_versions()
         if left:
-            cluster.use(good[0])
+            cluster.set_active(good[0])
         elif well and cluster.active not in well:
-            cluster.use(min(well, key=cluster.members.index))
+            cluster.set_active(min(well, key=cluster.members.index))
         cluster.blackouts += diagnosis is Diagnosis.CUT_OFF
         before = cluster.health
         cluster.breakers.health = before.assess(

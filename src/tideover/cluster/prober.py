@@ -1,27 +1,27 @@
-"""Asking members, and what they answered: the questions are the monitor's, the judgement is too."""
+"""Asking members, over connections that are given up where they are dead; `answers` has what they answered."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
 
 from tideover.broadcast import Broadcast
-from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
-from tideover.cluster.rules.questions import completed, lanes_to_ask
+from tideover.cluster.answers import ALIVE, Answers, Asked
+from tideover.cluster.rules.diagnosis import Answer
+from tideover.cluster.rules.questions import lanes_to_ask
 from tideover.cluster.state import ClusterState, Proof
 from tideover.store.attempts import attempt
 from tideover.store.faults import UNANSWERED, Fault, FaultKind
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 
-# A probe is judged after its limit, but left running so long: an answer that comes late tells a slow cluster from
-# one that is away, for so many seconds (from one round to the next, and more), and how slow it is.
+# A probe is judged after its limit, but left running for so many seconds: an answer that comes late tells a slow
+# cluster from one that is away, and how slow it is.
 _LATE_LIMIT = 6.0
-_LATE_COUNTS = 3.0
 # How much of a start is for the quorum, where members answer for themselves; the rest is for what they know.
 _QUORUM_SHARE = 0.6
 # A fresh connection to a silent member every so often; to one that refuses connections, every time it is asked.
@@ -41,39 +41,13 @@ _ANSWERS = {
     FaultKind.PERMISSION: Answer.OK,
     FaultKind.FOREIGN: Answer.UNREACHABLE,
 }
-ALIVE = frozenset({Answer.OK, Answer.LATE})
-
-
-@dataclass(slots=True)
-class Asked:
-    """One question to one member.
-
-    Attributes:
-        sent_at: When, in monotonic seconds.
-        limit: Seconds within which it must be answered.
-        answer: The answer; None as long as there is none.
-        answered_at: When it came.
-    """
-
-    sent_at: float
-    limit: float
-    answer: Answer | None = None
-    answered_at: float = 0.0
-
-    @property
-    def judged(self) -> Answer:
-        """The answer as it counts in its own round."""
-        if self.answer is Answer.OK and self.answered_at - self.sent_at > self.limit:
-            return Answer.LATE
-        return Answer.SILENT if self.answer is None else self.answer
 
 
 class Prober:
-    """Asks members and remembers the newest answers.
+    """Asks members and records what their answers say of them.
 
     Args:
-        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
-            no revision; then the next.
+        probes: As for the monitor.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
         patience: Seconds that the very first question to each member may take: a connection is made for it.
 
@@ -101,8 +75,7 @@ class Prober:
         self._clock = cluster.clock
         # Whose connection has answered before: the first answer over a new one tells how long making it took.
         self._warm: set[str] = set()
-        self._newest: dict[tuple[str, Lane], Asked] = {}
-        self._late_at: dict[tuple[str, Lane], float] = {}
+        self.answers = Answers(cluster.clock)
         self._renewed_at: dict[str, float] = {}
         # How often in a row a member turned out to be of another cluster.
         self._foreign: dict[str, int] = {}
@@ -110,18 +83,9 @@ class Prober:
         self.revived = Broadcast()
         self.asked = 0
 
-    # Questions -------------------------------------------------------------------------------------------------
-
     def ask(self, tasks: TaskGroup, member: str, lane: Lane) -> Asked:
-        """Ask a member in the background.
-
-        Args:
-            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
-
-        Returns:
-            The question, which gets the answer.
-        """
-        asked = self._newest[member, lane] = self._asked(member)
+        """Ask a member in the background; return the question, which gets the answer."""
+        asked = self.answers.newest[member, lane] = self._asked(member)
         self.asked += 1
         tasks.start_soon(self.probe, member, lane, asked)
         return asked
@@ -133,9 +97,9 @@ class Prober:
     def ask_what_tells(self, tasks: TaskGroup, member: str) -> list[Asked]:
         """Ask a member what may tell something new, over a fresh connection if the last one was of no use."""
         self.renew_if_dead(member)
-        now, alone = self._clock.monotonic(), self.newest(member, Lane.MEMBER)
+        now, alone = self._clock.monotonic(), self.answers.newest.get((member, Lane.MEMBER))
         quorum, member_alone = (
-            self._recent(member, lane, -math.inf, now) if (member, lane) in self._newest else None
+            self.answers.recent(member, lane, -math.inf) if (member, lane) in self.answers.newest else None
             for lane in (Lane.QUORUM, Lane.MEMBER)
         )
         asked_ago = math.inf if alone is None else now - alone.sent_at
@@ -143,13 +107,8 @@ class Prober:
         cluster = lanes_to_ask(quorum, member_alone, asked_ago=asked_ago, foreign=foreign)
         return [self.ask(tasks, member, lane) for lane in cluster]
 
-    async def knock(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
-        """Ask a member apart from the monitor's rounds, and say whether it answered in time.
-
-        Args:
-            lane: As for `ask`.
-            within: Seconds within which it must be answered, and what the link takes.
-        """
+    async def ping(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
+        """Ask a member apart from the monitor's rounds; return whether it answered `within` so many seconds."""
         asked = Asked(self._clock.monotonic(), self._cluster.limit(member, within))
         tasks.start_soon(self.probe, member, lane, asked)
         with anyio.move_on_after(asked.limit):
@@ -183,12 +142,12 @@ class Prober:
         if member in cluster.members:
             if answer is Answer.OK:
                 if member in self._warm:
-                    cluster.took(member, asked.answered_at - asked.sent_at)
+                    cluster.record_round_trip(member, asked.answered_at - asked.sent_at)
                 self._warm.add(member)
-            self._note(member, lane, asked, fault)
+            self._record(member, lane, asked, fault)
         self.arrived.fire()
 
-    def _note(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
+    def _record(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
         """Remember what a member's answer says about it; `fault` is None if there was none."""
         cluster = self._cluster
         if fault is None:
@@ -201,22 +160,22 @@ class Prober:
         elif asked.answer is not Answer.SILENT:
             self._foreign.pop(member, None)
         # One that is slow answers late each time.
-        revived = asked.answer in ALIVE and not self._was_late(member, lane, asked.answered_at)
+        revived = asked.answer in ALIVE and not self.answers.was_late(member, lane)
         if asked.judged is Answer.LATE:
-            self._late_at[member, lane] = asked.answered_at
-        if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
+            self.answers.late_at[member, lane] = asked.answered_at
+        if lane is Lane.MEMBER and self.answers.newest.get((member, lane)) is asked:
             # Also when the round it was asked in was decided without it.
             revived = revived and cluster.answers(member) is False
-            cluster.found(member, well=asked.answer in ALIVE)
+            cluster.mark_member(member, well=asked.answer in ALIVE)
             if revived:
                 self.revived.fire()
 
     def forget_who_left(self) -> None:
         """Drop what is remembered of those who are no members any more."""
         members = self._cluster.members
-        for member, lane in [key for key in self._newest if key[0] not in members]:
-            del self._newest[member, lane]
-            self._late_at.pop((member, lane), None)
+        for member, lane in [key for key in self.answers.newest if key[0] not in members]:
+            del self.answers.newest[member, lane]
+            self.answers.late_at.pop((member, lane), None)
             self._renewed_at.pop(member, None)
             self._foreign.pop(member, None)
             self._warm.discard(member)
@@ -226,19 +185,19 @@ class Prober:
 
         One that belongs to another cluster is asked seldom: it is not away.
         """
-        if self._rests(member):
+        if self._backs_off(member):
             return
-        asked = self._newest.get((member, Lane.MEMBER))
+        asked = self.answers.newest.get((member, Lane.MEMBER))
         if asked is not None and self._is_silent(asked):
-            self._cluster.found(member, well=False)
+            self._cluster.mark_member(member, well=False)
         self.renew_if_dead(member)
         self.ask(tasks, member, Lane.MEMBER)
 
     def renew_if_dead(self, member: str) -> None:
         """Give up the connection to a member that did not answer: gRPC itself would wait longer and longer."""
-        asked = self._newest.get((member, Lane.MEMBER))
+        asked = self.answers.newest.get((member, Lane.MEMBER))
         now = self._clock.monotonic()
-        if asked is None or self._was_late(member, Lane.MEMBER, now) or self._rests(member):
+        if asked is None or self.answers.was_late(member, Lane.MEMBER) or self._backs_off(member):
             return
         if self._is_silent(asked):
             # What it said before is not why it does not answer now; what lies before it may be.
@@ -252,18 +211,16 @@ class Prober:
             self._warm.discard(member)
             self._store.renew(member)
 
-    def _rests(self, member: str) -> bool:
+    def _backs_off(self, member: str) -> bool:
         """Whether a member of another cluster was asked so lately that it is let alone."""
         times = self._foreign.get(member, 0)
-        asked = self._newest.get((member, Lane.MEMBER))
+        asked = self.answers.newest.get((member, Lane.MEMBER))
         if not times or asked is None:
             return False
         return self._clock.monotonic() - asked.sent_at < min(_REST_MOST, 2.0 ** min(times, 10))
 
     def _is_silent(self, asked: Asked) -> bool:
         return asked.answer is None and self._clock.monotonic() - asked.sent_at >= asked.limit * 0.9
-
-    # Answers ---------------------------------------------------------------------------------------------------
 
     async def until(self, done: Callable[[], bool], asked: Iterable[Asked], patience: float) -> None:
         """Wait for answers until `done`, at most until the last is late, looking again every `patience`."""
@@ -272,10 +229,6 @@ class Prober:
             while not done():
                 await self.arrived.wait(patience)
 
-    def newest(self, member: str, lane: Lane) -> Asked | None:
-        """Return the newest question to a member; None if there was none."""
-        return self._newest.get((member, lane))
-
     def only_members_answer(self, began: float, now: float) -> bool:
         """Whether, in the first round, members have answered for themselves and the quorum has had its time.
 
@@ -283,70 +236,8 @@ class Prober:
         """
         answered_at = [
             asked.answered_at
-            for (_, lane), asked in self._newest.items()
+            for (_, lane), asked in self.answers.newest.items()
             if lane is Lane.MEMBER and asked.sent_at >= began and asked.answer is Answer.OK
         ]
         waited = max(self._slow_after, self._patience * _QUORUM_SHARE)
         return bool(answered_at) and now - began >= waited and now - min(answered_at) >= self._slow_after
-
-    def all_answered(self, members: Collection[str], began: float) -> bool:
-        """Whether nothing that was asked of these members since then is unanswered."""
-        return all(
-            asked.answer is not None
-            for (member, _), asked in self._newest.items()
-            if asked.sent_at >= began and member in members
-        )
-
-    def is_good(self, member: str, began: float) -> bool:
-        """Whether a member has answered a linearizable read in the round that began then."""
-        return self._answer(member, Lane.QUORUM, began) is Answer.OK
-
-    def owed(self, members: Collection[str], began: float) -> list[str]:
-        """Return those who were not asked for a linearizable read in the round that began then, and are there.
-
-        Now that they answer, be it a question of an earlier round, the other question makes sense.
-        """
-        now = self._clock.monotonic()
-        return [
-            member
-            for member in members
-            if not self._was_asked(member, Lane.QUORUM, began)
-            and self._recent(member, Lane.MEMBER, began, now) in ALIVE
-        ]
-
-    def answers(self, member: str, began: float, now: float) -> MemberAnswers:
-        """Return a member's answers; those that came late, to an earlier round, count until contradicted."""
-
-        def of(lane: Lane) -> Answer | None:
-            asked = self.newest(member, lane)
-            if asked is None or max(asked.sent_at, asked.answered_at) < began:
-                return None
-            return self._recent(member, lane, began if asked.sent_at >= began else -math.inf, now)
-
-        alone = self.newest(member, Lane.MEMBER)
-        return completed(of(Lane.QUORUM), of(Lane.MEMBER), lately=None if alone is None else alone.answer)
-
-    def _was_asked(self, member: str, lane: Lane, began: float) -> bool:
-        asked = self._newest.get((member, lane))
-        return asked is not None and asked.sent_at >= began
-
-    def has_failed(self, member: str, began: float, now: float) -> bool:
-        """Whether a member that gave no good answer in this round has had the time to give one."""
-        asked = self.newest(member, Lane.MEMBER) or self.newest(member, Lane.QUORUM)
-        if asked is None:
-            return False
-        patience = asked.limit if asked.answer is None else 0.0
-        return asked.sent_at >= began and now - asked.sent_at >= patience * 0.9
-
-    def _answer(self, member: str, lane: Lane, began: float) -> Answer:
-        asked = self._newest.get((member, lane))
-        if asked is None or asked.sent_at < began:
-            return Answer.SILENT
-        return asked.judged
-
-    def _recent(self, member: str, lane: Lane, began: float, now: float) -> Answer:
-        answer = self._answer(member, lane, began)
-        return Answer.LATE if answer is Answer.SILENT and self._was_late(member, lane, now) else answer
-
-    def _was_late(self, member: str, lane: Lane, now: float) -> bool:
-        return now - self._late_at.get((member, lane), -math.inf) < _LATE_COUNTS

@@ -35,12 +35,7 @@ _NOTHING = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A read that was answered.
-
-    Attributes:
-        sent_at: When it was sent, in monotonic seconds.
-        header: Its answer's header.
-    """
+    """A read that was answered, and when it was sent, in monotonic seconds."""
 
     sent_at: float
     header: Header
@@ -141,15 +136,7 @@ class ClusterState:
             self.breakers.refuse(self.sentence)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
-        """Choose whom to ask.
-
-        Args:
-            lane: The lane the call travels in.
-            avoid: Members that have not answered this call.
-
-        Returns:
-            The active member, or another that is known to be well, or any that was not tried yet.
-        """
+        """Choose whom to ask: the active member, or one known to be well, or any that is not in `avoid`."""
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
         if usable and self.active not in avoid:
             return self.active
@@ -158,7 +145,7 @@ class ClusterState:
         ranked = dict.fromkeys([*preferred, *well, *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))
 
-    def took(self, member: str, seconds: float) -> None:
+    def record_round_trip(self, member: str, seconds: float) -> None:
         """Record how long a member took to answer a small question, over a connection that was there."""
         known = self._round_trips.get(member, Burst())
         self._round_trips[member] = known.after(seconds, self.clock.monotonic())
@@ -174,26 +161,18 @@ class ClusterState:
             self._round_trips[member] = known.at_most(seconds)
 
     def limit(self, member: str, least: float) -> float:
-        """Return how long to wait for a small answer; see `rules.round_trips`.
-
-        Args:
-            least: Seconds to wait where the link takes no time.
-        """
+        """Return seconds to wait for a small answer, `least` where the link takes none (`rules.round_trips`)."""
         known = self._round_trips.get(member)
         return least if known is None else known.now.limit(least)
 
-    def use(self, member: str) -> None:
+    def set_active(self, member: str) -> None:
         """Send calls to this member from now on; reads that wait for the former one are asked again."""
         left, self.active = self.active, member
         if left != member:
             self.waiting.abandon(left)
 
-    def found(self, member: str, *, well: bool) -> None:
-        """Record whether a member answers that was asked outside of the monitor's rounds.
-
-        Args:
-            well: Whether it does.
-        """
+    def mark_member(self, member: str, *, well: bool) -> None:
+        """Record whether a member answers that was asked outside of the monitor's rounds."""
         if member not in self.members or self.answers(member) is well:
             return
         self.well = self.well | {member} if well else self.well - {member}
@@ -214,7 +193,7 @@ class ClusterState:
         """Add a member that has just answered."""
         if member not in self.members:
             self.roll.add(member, learned=learned)
-        self.found(member, well=True)
+        self.mark_member(member, well=True)
 
     def leave(self, member: str) -> None:
         """Forget a member, unless it is the last one."""
@@ -222,7 +201,7 @@ class ClusterState:
         if not others or len(others) == len(self.members):
             return
         if self.active == member:
-            self.use(next((m for m in others if m in self.well), others[0]))
+            self.set_active(next((m for m in others if m in self.well), others[0]))
         self.well, self.unwell = self.well - {member}, self.unwell - {member}
         self.errors.pop(member, None)
         self._round_trips.pop(member, None)
@@ -232,12 +211,7 @@ class ClusterState:
         self.changed.fire()
 
     def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
-        """Record a call that was answered.
-
-        Args:
-            sent_at: When it was sent, in monotonic seconds.
-            header: Its answer's header.
-        """
+        """Record a call that was answered."""
         # A view that is compared would else have all others compared, and they it again.
         compares = isinstance(op, Range) and op.changed_since > 0
         if op.linearizable and not op.writes and not compares:
@@ -264,7 +238,7 @@ class ClusterState:
     def failed(self, fault: Fault) -> None:
         """Record a call that failed: evidence, upon which the monitor probes at once."""
         if fault.kind in _ALARMING:
-            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.set_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
             self.alarm_evidence.fire()
         if fault.outage or fault.kind in _SUSPICIOUS:
             self.breakers.suspect()
@@ -277,10 +251,10 @@ class ClusterState:
     def not_alarmed(self) -> None:
         """Record a write that an alarm would have stopped."""
         if self.alarms:
-            self.note_alarms(frozenset())
+            self.set_alarms(frozenset())
             self.alarm_evidence.fire()
 
-    def note_alarms(self, alarms: frozenset[str]) -> None:
+    def set_alarms(self, alarms: frozenset[str]) -> None:
         """Set the raised alarms; if the quorum answers, the diagnosis changes at once."""
         if alarms == self.alarms:
             return
@@ -289,7 +263,7 @@ class ClusterState:
             self.breakers.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
         self.changed.fire()
 
-    def note_untold(self, what: str, why: str | None) -> bool:
+    def record_untold(self, what: str, why: str | None) -> bool:
         """Record what etcd refuses to tell this user, or with None that it does tell; say whether that is news."""
         before = self.untold.get(what)
         if why is None:

@@ -44,9 +44,7 @@ class _Outage(NamedTuple):
 class Timeline:
     """The transitions of the health state, the leader changes and the outages of one coordinator.
 
-    Attributes:
-        began_at: When recording began, in monotonic seconds.
-        missed: How many entries were dropped before their time because there were too many.
+    `missed` counts the entries that were dropped before their time because there were too many.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -63,12 +61,7 @@ class Timeline:
         self.began_at = self._clock.monotonic()
 
     def transition(self, state: HealthState, diagnosis: Diagnosis, *, why: str, outage_id: str) -> None:
-        """Record that another state has begun.
-
-        Args:
-            why: The same in words, with what the members said.
-            outage_id: The outage's id; while etcd is available it is the one of the outage that is over, or empty.
-        """
+        """Record that another state has begun; while etcd is available `outage_id` is of the outage before."""
         now, well = self._clock.monotonic(), state is HealthState.AVAILABLE
         stretch = _Stretch(now, state, diagnosis, why, "" if well else outage_id)
         self._forget(now)
@@ -82,12 +75,7 @@ class Timeline:
             self._last, self._present = _Outage(self._present.began, now), None
 
     def leader_changed(self, raft_term: int, *, since: float | None) -> None:
-        """Record that another leader was elected, and no outage was declared.
-
-        Args:
-            raft_term: The term from now on.
-            since: When the first call failed, in monotonic seconds; None if none did.
-        """
+        """Record a change of etcd's leader that was no outage; `since` is when the first call failed."""
         now = self._clock.monotonic()
         self._forget(now)
         if len(self._leader_changes) >= _MOST:
@@ -102,8 +90,6 @@ class Timeline:
             self._stretches.popleft()
         while self._leader_changes and self._leader_changes[0].at <= begin:
             self._leader_changes.popleft()
-
-    # What is shown ---------------------------------------------------------------------------------------------
 
     def transitions(self) -> tuple[TransitionStatus, ...]:
         """Return the stretches of the window, the present one first."""

@@ -26,7 +26,7 @@ def check_constructor(record: Any, fields: Collection[str]) -> None:
     known = getattr(record, "__pydantic_fields__", {})
     for name in fields:
         if name not in known:
-            if not _takes(parameters, name):
+            if not _accepts(parameters, name):
                 raise TypeError(f"{start} its __init__ takes no {name!r} by name")
         elif not _is_by_name(record) and known[name].validation_alias and name not in _aliases(known[name])[1:]:
             raise ImportNeeded(
@@ -41,7 +41,7 @@ def check_constructor(record: Any, fields: Collection[str]) -> None:
             raise TypeError(f"{start} it needs {name!r}, which is none of its fields: give it a default")
 
 
-def _takes(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
+def _accepts(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
     if name in parameters:
         return parameters[name].kind in _BY_NAME
     return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())

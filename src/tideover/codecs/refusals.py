@@ -56,7 +56,7 @@ def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:  # noqa: BLE001  # nothing here waits or may be cancelled
-        told = str(exc) if isinstance(exc, InvalidValue) else f"{who} refuses it: {_told(exc)}"
+        told = str(exc) if isinstance(exc, InvalidValue) else f"{who} refuses it: {_reason_of(exc)}"
         refusal = Refusal(told, exc if isinstance(exc, Exception) else None)
     # Outside the block, or the exception would become the refusal's context.
     raise refusal
@@ -71,11 +71,11 @@ def blamed(refusal: Refusal) -> frozenset[str]:
     return frozenset(str(place[0]) for place in places) if all(places) else frozenset()
 
 
-def _told(exc: BaseException) -> str:
+def _reason_of(exc: BaseException) -> str:
     if isinstance(exc, InvalidValue):
         return str(exc)
     if isinstance(exc, BaseExceptionGroup):
-        return "; ".join(map(_told, exc.exceptions))
+        return "; ".join(map(_reason_of, exc.exceptions))
     name = type(exc).__name__
     pydantic = sys.modules.get("pydantic_core")
     if pydantic is None or not isinstance(exc, pydantic.ValidationError):
@@ -83,12 +83,12 @@ def _told(exc: BaseException) -> str:
     # A type checked by itself, such as `dict[str,int]`, is the title, and has no fields.
     has_fields = exc.title.isidentifier()
     errors = exc.errors(include_input=False, include_url=False)
-    told = [_told_of_pydantic(error, has_fields) for error in errors[:_MOST_ERRORS]]
+    told = [_reasons_of_pydantic(error, has_fields) for error in errors[:_MOST_ERRORS]]
     more = [f"and {len(errors) - len(told)} more"] if len(errors) > len(told) else []
     return f"{name}: {'; '.join(told + more)}"
 
 
-def _told_of_pydantic(error: dict[str, Any], has_fields: bool) -> str:
+def _reasons_of_pydantic(error: dict[str, Any], has_fields: bool) -> str:
     """Return the place and the kind of an error, without its message, which quotes the validator's.
 
     The place shows fields and indices only; other text may be the key of a dict.

@@ -38,10 +38,6 @@ class Catalog:
 
     Every list is read through the quorum, and once that has no answer from a surviving member, which may be
     behind: each thing says who has told it. What is listed may change meanwhile.
-
-    Args:
-        client: The way to etcd.
-        base: The etcd prefix of the configuration.
     """
 
     def __init__(self, client: Client, base: str) -> None:

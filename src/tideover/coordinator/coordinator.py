@@ -101,8 +101,6 @@ class Coordinator:
         """Name what is public."""
         return sorted(name for name in super().__dir__() if not name.startswith("_"))
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     async def __aenter__(self) -> Self:
         """Start; see `connect`."""
         if self.phase is not Phase.NEW:
@@ -128,8 +126,6 @@ class Coordinator:
         self._parts.client.home.loop.check(self)
         open_coordinators.discard(self)
         await self._life.close()
-
-    # What is known ---------------------------------------------------------------------------------------------
 
     @property
     def health(self) -> ClusterHealth:
@@ -221,8 +217,6 @@ class Coordinator:
             Raises; in a declared outage at once and without a packet.
         """
         return (await survey(self._parts.client)).named
-
-    # Elections -------------------------------------------------------------------------------------------------
 
     def leader(
         self,
@@ -399,8 +393,6 @@ class Coordinator:
         """
         return self._parts.elections.leader_address(name)
 
-    # Locks -----------------------------------------------------------------------------------------------------
-
     def lock(
         self,
         name: str,
@@ -487,8 +479,6 @@ class Coordinator:
         """
         self._parts.client.home.check(self)
         return await self._parts.locks.published_conflicts()
-
-    # Sessions and services -------------------------------------------------------------------------------------
 
     def session(self, *, ttl: int = 15, on_outage: OnOutage = "lose") -> SessionBlock:
         """Return a session, to be entered: `async with tide.session(ttl=15) as session:`.

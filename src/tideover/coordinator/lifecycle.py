@@ -17,12 +17,12 @@ from tideover.cluster.breakers.state_machine import Health, HealthRules
 from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import MemberSync
 from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import found, reason_of
+from tideover.cluster.rules.health import finding, reason_of
 from tideover.coordinator.instruments import Instruments
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.starting import check_required, open_etcd, started, until
 from tideover.epoch.checked_store import EpochCheckedStore
-from tideover.epoch.tracker import Reset
+from tideover.epoch.history import Reset
 from tideover.errors import Closed
 from tideover.options import Options
 from tideover.owner_task import OwnerTask
@@ -40,10 +40,8 @@ class Life:
     """One coordinator's life, and what the faces need of it beyond its public methods.
 
     Attributes:
-        parts: The same.
         pid: The process it was made in.
         ending: Whether the application has heard that it ends, and will close the coordinator soon.
-        instruments: What observable instruments show.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -86,17 +84,11 @@ class Life:
         await until(self.parts, lambda: self.live)
 
     async def know_members(self, timeout: float) -> None:
-        """Wait until the cluster's member list has been read, so that the report shows it.
-
-        Args:
-            timeout: Seconds to wait at the most: while etcd is away the list is not read.
-        """
+        """Wait up to `timeout` seconds until the cluster's member list has been read, for the report shows it."""
         self.parts.client.home.check(self)
         if self._member_sync is not None:
             with anyio.move_on_after(timeout):
                 await self._member_sync.learned.wait()
-
-    # Opening ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Connect, start the background tasks, and wait for what is known; see `connect`."""
@@ -161,6 +153,7 @@ class Life:
             "waiting": partial(state.waiting.run, monitor.still_answers),
             "roster": members.run,
             "doubts": parts.following.doubts.run,
+            "snapshots": parts.following.writer.run,
             "alarms": Alarms(checked, state).run,
             "coalesce": parts.coalescer.run,
             "locks": parts.locks.run,
@@ -171,7 +164,7 @@ class Life:
         if parts.peers is not None:
             tasks["failsafe"] = parts.peers.run
         for followed in parts.followed:
-            tasks |= followed.tasks()
+            tasks[f"follow {followed.view.name}"] = followed.run
         return tasks
 
     def _make_monitor(self, store: Store) -> Monitor:
@@ -189,8 +182,6 @@ class Life:
             on_transition=self._transition,
         )
 
-    # What happens meanwhile ------------------------------------------------------------------------------------
-
     def _transition(self, before: Health, after: Health) -> None:
         outages, client = self.parts.outages, self.parts.client
         outage_id = outages.transition(
@@ -205,7 +196,7 @@ class Life:
         client.state.timeline.transition(
             after.state,
             after.diagnosis,
-            why=found(after.diagnosis, count_members(client.state), past=True),
+            why=finding(after.diagnosis, count_members(client.state), past=True),
             outage_id=outages.outage_id,
         )
         client.health.record(before.state, outage_id=outage_id)
@@ -230,8 +221,7 @@ class Life:
     def declare_outage(self, cut_off: Callable[[], None]) -> None:
         """Declare at once that no member answers: for tests, see `tideover.testing.declare_outage`.
 
-        Args:
-            cut_off: Sees to it that none does; called in the event loop.
+        `cut_off` makes it so, in the event loop.
 
         Raises:
             Closed: The coordinator is not open.
@@ -248,11 +238,7 @@ class Life:
         self.parts.client.home.loop.call(declare)
 
     def end_outage(self, reconnect: Callable[[], None]) -> None:
-        """Look at once whether members answer again: the end of what `declare_outage` has begun.
-
-        Args:
-            reconnect: Lets them answer; called in the event loop.
-        """
+        """Look at once whether members answer again, once `reconnect` lets them: the end of `declare_outage`."""
 
         def end() -> None:
             reconnect()
@@ -260,8 +246,6 @@ class Life:
                 self._monitor.retry()
 
         self.parts.client.home.loop.call(end, late=True)
-
-    # Closing ---------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Give back what others wait for, stop the background tasks, save, and close the connections."""

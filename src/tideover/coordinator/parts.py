@@ -51,13 +51,9 @@ from tideover.types import Entry
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What lies around a coordinator, and tests replace.
+    """What lies around a coordinator, and tests replace: clocks, chance, and how names and candidates are reached.
 
-    Attributes:
-        clock: The clocks.
-        random: Draws a number uniformly from [0, 1).
-        resolver: Looks names up; None looks none up.
-        network: How candidates talk to each other; None for HTTP.
+    A resolver of None looks no names up; a network of None is HTTP.
     """
 
     clock: Clock
@@ -74,22 +70,14 @@ class Parts:
 
     Args:
         owner: The coordinator, which jobs find as the current one.
-        around: The clocks, chance, names and the network.
         bootstrap: Configuration by full key, for keys of which neither etcd nor a snapshot knows anything.
 
     Attributes:
         store: The cluster, once there is a connection.
-        names: The endpoints that were given, and the addresses they stand for.
         listeners: Hear what becomes of the configuration.
-        outages: Numbers the outages, and records them.
-        client: What all others are built from.
-        namespaces: What etcd has beside this namespace.
-        following: Makes what follows a prefix.
         followed: The followed prefixes of the configuration, in the order of `options.follow`.
         accepted: What settings objects have accepted.
-        coalescer: Joins reads of single keys.
         peers: Where other candidates ask this process's; None without a failsafe.
-        epoch: Knows which history etcd is in.
     """
 
     def __init__(
@@ -147,8 +135,6 @@ class Parts:
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is a grpc-proxy; None if that is not known."""
         return None if self.store is None else self.store.is_proxy(member)
-
-    # How each is made ------------------------------------------------------------------------------------------
 
     def _make_client(self, clock: Clock, random: Callable[[], float]) -> Client:
         options = self.options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ async def open_etcd(parts: Parts) -> EtcdStore:
     async with anyio.create_task_group() as tasks:
         if names.any:
             tasks.start_soon(names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
-        load = partial(_load_adapter, options.transport)
+        load = partial(_load_adapter, options.transport, options.endpoints)
         with anyio.CancelScope(shield=True):
             adapter = await in_daemon_thread(load, name="tideover-import")
     store: EtcdStore = adapter.EtcdStore(
@@ -107,7 +107,9 @@ def check_required(parts: Parts) -> None:
                 raise AuthenticationFailed(text) if unauthorized else NotSynced(view.name, text)
 
 
-def _load_adapter(transport: Transport | None) -> Any:
-    """Load the transport, which takes up to a tenth of a second, and return the module of the real etcd."""
-    importlib.import_module("tideover.etcd.transports").load(transport)
+def _load_adapter(transport: Transport | None, endpoints: Sequence[str]) -> Any:
+    """Load the transports, which takes up to a tenth of a second, and return the module of the real etcd."""
+    transports = importlib.import_module("tideover.etcd.transports")
+    for endpoint in endpoints:
+        transports.load(transports.chosen(transport, endpoint))
     return importlib.import_module("tideover.etcd.adapter")

@@ -32,12 +32,7 @@ _Check = Callable[[bytes, Entry], object]
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found.
-
-    Attributes:
-        named: The first of them.
-        more: How many there are beside these.
-    """
+    """The first foreign values, and how many there are beside these."""
 
     named: tuple[RejectedValue, ...]
     more: int
@@ -45,9 +40,6 @@ class Survey:
 
 async def survey(client: Client, below: str = "") -> Survey:
     """Return what others have written under the keys that tideover reads, as far as this user may read them.
-
-    Args:
-        below: A prefix in the namespace: nothing else is read.
 
     Raises:
         Unavailable: etcd is away.
@@ -66,12 +58,7 @@ async def survey(client: Client, below: str = "") -> Survey:
 
 
 async def foreign_values(namespace: str, read: Read, *, below: str = "") -> Survey:
-    """Return what others have written under the keys that tideover reads.
-
-    Args:
-        read: Makes one read; what it raises comes out. What may not be read is left out.
-        below: A prefix in the namespace: nothing else is read.
-    """
+    """Return what others have written under the keys that tideover reads; `read` makes one read."""
     found: list[RejectedValue] = []
     more = 0
     marker, asked = marker_key(namespace), f"{namespace}/{below}".encode()

@@ -15,6 +15,7 @@ from tideover.client.client import Client
 from tideover.client.parts import Part
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Service
+from tideover.discovery.service_status import describe_service
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import NotFollowed
 from tideover.policies import StalenessLimit
@@ -151,7 +152,7 @@ class Discovery(Part):
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Return the status of each service."""
-        return tuple(service.report_status() for _, service in sorted(self._services.items()))
+        return tuple(describe_service(service) for _, service in sorted(self._services.items()))
 
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:

@@ -23,15 +23,11 @@ from tideover.errors import AuthenticationFailed, Closed, EndpointsUnknown, NoEn
 from tideover.policies import StalenessLimit
 from tideover.prefixes.followed import Following
 from tideover.prefixes.rules import Verdict, judge
-from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
-from tideover.status import EndpointStatus, RejectedValue, ServiceStatus, duration
+from tideover.status import RejectedValue, duration
 from tideover.types import Entry, HealthState, Source
 
 COMPONENT: Final = "discovery"
-
-# How many endpoints of a service the status shows.
-_MOST_LISTED = 100
 
 _REMOVALS = RemovalRules()
 
@@ -55,12 +51,7 @@ class Service:
         checked_at: Until when the list needs no check, in monotonic seconds.
     """
 
-    def __init__(
-        self,
-        name: str,
-        client: Client,
-        following: Following,
-    ) -> None:
+    def __init__(self, name: str, client: Client, following: Following) -> None:
         self.name = name
         self.endpoints: tuple[Endpoint, ...] = ()
         self.version = 0
@@ -87,23 +78,20 @@ class Service:
             on_change=self._apply,
             may_save=lambda: not self.held,
         )
-        self._view = self.followed.view
-        self._resets = self._view.resets
+        self.view = self.followed.view
+        self._resets = self.view.resets
         self.health_changed()
 
     def __repr__(self) -> str:
         """Show the name, the source of the list and its length."""
-        return f"<Service {self.name!r} {self._view.source or 'unknown'}, {len(self.endpoints)} endpoints>"
-
-    @property
-    def view(self) -> View:
-        """The view of the service's prefix."""
-        return self._view
+        return f"<Service {self.name!r} {self.view.source or 'unknown'}, {len(self.endpoints)} endpoints>"
 
     @property
     def held(self) -> tuple[Endpoint, ...]:
         """The listed endpoints that etcd no longer has."""
-        return tuple(self._listing.listed[instance] for instance in sorted(self._listing.missing))
+        # Read once: other threads ask, too.
+        listing = self._listing
+        return tuple(listing.listed[instance] for instance in sorted(listing.missing))
 
     @property
     def refused(self) -> tuple[RejectedValue, ...]:
@@ -133,10 +121,10 @@ class Service:
                     self._left.add(endpoint.instance)
         self._changed = True
 
-    async def tend(self) -> None:
+    async def update(self) -> None:
         """Update the list with the view, until cancelled."""
         while True:
-            changed = self._view.changed.next()
+            changed = self.view.changed.next()
             self.refresh()
             with anyio.move_on_after(max(0.01, self._due_in())):
                 await changed.wait()
@@ -163,11 +151,11 @@ class Service:
     def reset(self) -> None:
         """Hold back removals: etcd shows another history."""
         self._suspend()
-        self._view.changed.fire()
+        self.view.changed.fire()
 
     def refresh(self) -> None:
         """Update the list from the view and the time."""
-        view, now = self._view, self.monotonic()
+        view, now = self.view, self.monotonic()
         if view.resets != self._resets:
             self._resets = view.resets
             self._suspend()
@@ -205,19 +193,15 @@ class Service:
         return len(self.picker)
 
     def no_endpoints(self) -> NoEndpoints:
-        """Return the error that says that no endpoint can be picked.
-
-        Raises:
-            TideoverError: As `require_known`.
-        """
+        """Return the error that says that no endpoint can be picked; raise if the list is not known."""
         self.require_known()
-        age = self._view.age
+        age = self.view.age
         if self.awaited:
             return self._unknown("none on disk can be picked, and etcd's have not been read yet", age)
         drained = f"all {len(self.endpoints)} endpoints of {self.name!r} have weight 0"
         what = drained if self.endpoints else f"{self.name!r} has no endpoints"
         ago = f"{duration(age)} ago" if math.isfinite(age) else "an unknown time ago"
-        when = "" if self._view.source is Source.LIVE else f", as of {ago}: {self._client.health.sentence}"
+        when = "" if self.view.source is Source.LIVE else f", as of {ago}: {self._client.health.sentence}"
         return NoEndpoints(what + when, service=self.name, age=age)
 
     def check(self, limit: StalenessLimit | None) -> None:
@@ -231,7 +215,7 @@ class Service:
             TooStale: The list is older than the limit allows.
         """
         self.require_known()
-        view = self._view
+        view = self.view
         age = view.age
         if limit is not None and judge(limit, age, has_default=False) is Verdict.RAISE:
             old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
@@ -249,8 +233,8 @@ class Service:
         """Raise if the service is not followed any more, or may not be read; see `check`."""
         if self.closed is not None:
             raise Closed(self.closed)
-        if self._view.denied is not None:
-            raise self._view.denied
+        if self.view.denied is not None:
+            raise self.view.denied
 
     def require_known(self) -> None:
         """Raise if the list is not known, or may not be read; see `check`."""
@@ -267,7 +251,7 @@ class Service:
         """Return why the list is not known, or not yet."""
         if self._client.state.health.decided and self._client.state.health.state is not HealthState.AVAILABLE:
             return self._client.health.sentence
-        return self._view.error or "they have not been read yet"
+        return self.view.error or "they have not been read yet"
 
     def _unknown(self, why: str, age: float = math.inf) -> EndpointsUnknown:
         text = f"the endpoints of {self.name!r} are not known: {why}"
@@ -297,7 +281,7 @@ class Service:
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that update the list, by name."""
-        return {**self.followed.tasks(), f"tend {self._view.name}": self.tend}
+        return {f"follow {self.view.name}": self.followed.run, f"update {self.view.name}": self.update}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""
@@ -309,32 +293,3 @@ class Service:
         """Write the snapshot, unless the list has endpoints that etcd no longer has."""
         if self.followed.keeper is not None and not self.held:
             await self.followed.keeper.save()
-
-    def report_status(self) -> ServiceStatus:
-        """Return the status of the service."""
-        view, keeper = self._view, self.followed.keeper
-        return ServiceStatus(
-            name=self.name,
-            source=view.source,
-            revision=view.freshness.reached,
-            age=view.age,
-            endpoints=len(self.endpoints),
-            drained=sum(e.weight == 0 for e in self.endpoints),
-            ejected=len(self.picker.ejected),
-            held=len(self._listing.missing),
-            refused=tuple(refused.reason for refused in self.refused),
-            denied=view.denied is not None,
-            error=view.error,
-            snapshot_error=keeper.error if keeper else None,
-            listed=self._listed(),
-        )
-
-    def _listed(self) -> tuple[EndpointStatus, ...]:
-        """Return the endpoints as the status shows them, the drained and ejected ones first."""
-        gone, out = frozenset(self._listing.missing), self.picker.ejected
-        found = []
-        for e in sorted(self.endpoints, key=lambda e: e.weight != 0 and e not in out)[:_MOST_LISTED]:
-            back_in = self.picker.back_in(e)
-            use = "drained" if e.weight == 0 else "picked" if back_in is None else "ejected"
-            found.append(EndpointStatus(e.instance, e.url, e.weight, use, e.instance in gone, back_in))
-        return tuple(found)

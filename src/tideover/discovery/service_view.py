@@ -239,10 +239,6 @@ class Use:
         self._avoid = avoid
         self._endpoint: Endpoint | None = None
 
-    def __repr__(self) -> str:
-        """Show the endpoint."""
-        return f"<Use of {self._view.name!r}: {self._endpoint.url if self._endpoint else 'not picked yet'}>"
-
     def __enter__(self) -> Endpoint:
         """Pick the endpoint."""
         self._endpoint = self._view.pick(avoid=self._avoid)

@@ -68,10 +68,6 @@ class ElectionAdmin:
         self._home = client.home
         self._gateway = client.calls
 
-    def __repr__(self) -> str:
-        """Show the key."""
-        return f"<ElectionAdmin {self._key!r}>"
-
     async def look(self) -> RecordSnapshot:
         """Read record and token: through the quorum, else from a surviving member.
 

@@ -95,11 +95,6 @@ class ElectionRecord:
         self._claims = 0
         self._claims_written = 0
 
-    def __repr__(self) -> str:
-        """Show the key, the candidate and the state."""
-        state = "held" if self.held else f"lost: {self.state.loss}" if self.state.loss else "not held"
-        return f"<ElectionRecord {self._name} as {self.state.me}: {state}>"
-
     @property
     def _name(self) -> str:
         return shown(self.key)
@@ -262,7 +257,7 @@ class ElectionRecord:
                     # A write that is under way may win yet; and another holder's record must not be vacated.
                     answer = await self._calls.read()
                 if isinstance(answer, Fault):
-                    await self._calls.rest()
+                    await self._calls.back_off()
                     continue
                 if answer.written:
                     return True
@@ -297,7 +292,7 @@ class ElectionRecord:
         if isinstance(answer, Fault):
             if (refused := self._calls.refused) is not None and not self.state.held:
                 raise public_error(refused, doing=f"campaign for {self._name}", writes=False)
-            await self._calls.rest()
+            await self._calls.back_off()
             return
         # A renewal answered after the deadline begins another tenure: the present one was lost meanwhile.
         self._expire()

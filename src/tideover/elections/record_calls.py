@@ -128,9 +128,9 @@ class RecordCalls:
     def _answer(self, header: Header, entries: Mapping[bytes, Entry]) -> Answer:
         return Answer(header, entries.get(self._key), entries.get(self._token_key))
 
-    async def rest(self) -> None:
-        """Return at once while there are members left to try, else after a pause; see `ClusterState.rest`."""
-        await self._cluster.breakers.rest(self._tried)
+    async def back_off(self) -> None:
+        """Return at once while there are members left to try, else after a pause; see `Breakers.back_off`."""
+        await self._cluster.breakers.back_off(self._tried)
 
     async def look_back(self, revision: int) -> Past:
         """Return what etcd's history says of records before a revision, at which the present one was founded.
@@ -148,7 +148,7 @@ class RecordCalls:
                 return Past.UNKNOWABLE
             except (TimeoutError, StoreFault) as exc:
                 self._note(member, exc.fault if isinstance(exc, StoreFault) else UNANSWERED)
-                await self.rest()
+                await self.back_off()
         return Past.OPEN
 
     async def _past(self, revision: int, member: str) -> Past:

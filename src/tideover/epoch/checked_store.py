@@ -84,7 +84,7 @@ class EpochCheckedStore(ForwardingStore):
             raise StoreFault(classify("UNAVAILABLE", "stream removed (it was of another history of etcd's)"))
         if identity.known.cluster_id not in (0, header.cluster_id):
             raise StoreFault(identity.refusal(member, header.cluster_id))
-        identity.saw(header)
+        identity.record(header)
 
 
 class EpochCheckedWatch:

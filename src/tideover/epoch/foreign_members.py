@@ -27,15 +27,7 @@ class ForeignMembers:
         self.answered_at = -math.inf
 
     def judge(self, member: str, header: Header, ours: int, now: float, *, linearizable: bool) -> bool:
-        """Decide whether a member is of another cluster that has not taken the place of the known one.
-
-        Args:
-            member: Who has answered.
-            header: The answer's header.
-            ours: The known cluster; 0 if there is none.
-            now: When, in monotonic seconds.
-            linearizable: Whether a quorum stands behind the answer.
-        """
+        """Decide whether a member is of another cluster that has not taken the place of the known one (`ours`)."""
         if linearizable:
             self.said[member] = header.cluster_id
         if not ours or header.cluster_id == ours:
@@ -63,12 +55,6 @@ class ForeignMembers:
 
 
 def refusal(member: str, theirs: int, ours: int, *, applied: bool) -> Fault:
-    """Return the fault of having asked a member of another cluster.
-
-    Args:
-        theirs: The cluster it belongs to.
-        ours: The known cluster.
-        applied: Whether a write may have been applied: there.
-    """
+    """Return the fault of having asked a member of another cluster, where a write may have been `applied`."""
     text = f"{member} belongs to cluster {theirs:x}, not to {ours:x}: it is not used"
     return Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=applied)

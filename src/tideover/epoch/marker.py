@@ -34,7 +34,6 @@ class Look:
     Attributes:
         marker: The marker; None if there is none, or something else is in its place.
         mod_revision: The key's; 0 if there is no such key.
-        header: The answer's header.
         foreign: Why what is in its place is no marker; None if nothing else is there.
     """
 
@@ -46,10 +45,6 @@ class Look:
 
 async def read_marker(store: Store, key: bytes, member: str, timeout: float = READ_TIMEOUT) -> Look:
     """Read the marker.
-
-    Args:
-        key: The marker's key.
-        timeout: Seconds until giving up.
 
     Raises:
         StoreFault: It could not be read.
@@ -67,14 +62,7 @@ async def read_marker(store: Store, key: bytes, member: str, timeout: float = RE
 async def write_marker(
     store: Store, key: bytes, member: str, look: Look, epoch: int, history: str = ""
 ) -> EpochMarker | None:
-    """Write a new marker, unless another process has written one since the look.
-
-    Args:
-        key: The marker's key.
-        history: Its random id, if it has one already.
-
-    Returns:
-        The new marker; None if another process was faster.
+    """Write a new marker, with a new random id unless it has one already; None if another process was faster.
 
     Raises:
         StoreFault: It could not be written, or was and the answer was lost: look again.

@@ -42,14 +42,7 @@ _LONGEST_HISTORY = 64
 
 @dataclass(frozen=True, slots=True)
 class EpochMarker:
-    """What the epoch key holds.
-
-    Attributes:
-        epoch: How many histories there have been.
-        history: A random id, minted with each epoch.
-        cluster_id: The cluster in which it was written.
-        raft_term: The term in which it was written.
-    """
+    """The epoch key's content: the number of histories, a random id minted with each, and where it was written."""
 
     epoch: int
     history: str
@@ -102,15 +95,13 @@ def after(epoch: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a process, or the snapshot it has left, knows of a history.
+    """What a process, or the snapshot it has left, knows of a history; zeros are unknown.
 
     Attributes:
-        cluster_id: The cluster; 0 if none was ever seen.
         raft_term: The highest term in a linearizable answer. A member that is cut off counts terms of its own, so
             that other answers say nothing.
         revision: The highest revision seen in any answer: what a member has applied, a quorum has agreed upon.
         known_at: When the last of these was learned, in monotonic seconds.
-        epoch: The epoch; 0 if unknown.
         history: The marker's random id; empty if the epoch is this process's own count, because it may not read or
             not write the marker.
     """
@@ -122,13 +113,8 @@ class Known:
     epoch: int = 0
     history: str = ""
 
-    def saw(self, header: Header, at: float, *, linearizable: bool) -> Known:
-        """Apply an answer of this history.
-
-        Args:
-            at: When it arrived, in monotonic seconds.
-            linearizable: Whether a quorum stands behind it.
-        """
+    def updated(self, header: Header, at: float, *, linearizable: bool) -> Known:
+        """Apply an answer of this history that arrived then."""
         term = max(self.raft_term, header.raft_term) if linearizable else self.raft_term
         revision = max(self.revision, header.revision)
         if (term, revision, header.cluster_id) == (self.raft_term, self.revision, self.cluster_id):
@@ -138,8 +124,7 @@ class Known:
     def contradiction(self, header: Header, sent_at: float) -> str | None:
         """Return why a linearizable answer of this cluster is of another history; None if it is not.
 
-        Args:
-            sent_at: When it was asked for, in monotonic seconds: what was learned later proves nothing.
+        What was learned after it was sent proves nothing.
         """
         if sent_at <= self.known_at:
             return None
@@ -189,16 +174,11 @@ class Settlement:
 
 
 def settle(known: Known, seen: EpochMarker | None, header: Header, evidence: str | None) -> Settlement:
-    """Decide what a look at the marker means.
+    """Decide what a look at the marker means. If the marker is due and another process was faster, decide again.
 
     Args:
-        known: What was known before the look.
         seen: The marker in etcd; None if there is none.
-        header: The look's header.
         evidence: Why etcd is known to be in another history; None if nothing else says so.
-
-    Returns:
-        The decision. If the marker is due and another process was faster, look and decide again.
     """
     if seen is None:
         gone = f"the marker of epoch {known.epoch} is gone" if known.history else None
@@ -223,12 +203,7 @@ def settle(known: Known, seen: EpochMarker | None, header: Header, evidence: str
 
 
 def settle_unseen(known: Known, evidence: str | None) -> Settlement:
-    """Decide where there is no marker to be read: the epoch is then this process's own count.
-
-    Args:
-        known: What was known before.
-        evidence: Why etcd is known to be in another history; None if nothing says so.
-    """
+    """Decide where there is no marker to be read: the epoch is then this process's own count."""
     return Settlement(evidence, known.epoch if evidence is None else after(known.epoch), write=False)
 
 
@@ -239,9 +214,7 @@ def may_replace(cluster_id: int, said: Mapping[str, int], *, members: Collection
     win over a cluster that answers; so the known one must also have been silent.
 
     Args:
-        cluster_id: The other cluster.
         said: For members, the cluster their last linearizable answer came from.
-        members: All endpoints.
         silent_for: Seconds since the known cluster last gave a linearizable answer.
     """
     there = sum(said.get(member) == cluster_id for member in members)

@@ -8,14 +8,17 @@ one epoch nothing is served that is older than what was served before.
 Not guaranteed: that a restore is noticed that no process saw, once all that could prove it was overwritten;
 then an operator raises the epoch. What can be proven is in docs/explanation/identity-and-resets.md, the rules are
 in `rules`.
+
+Prior art: etcd's peers refuse each other by cluster id (`X-Etcd-Cluster-ID`), its clients compare nothing, and a
+restore may keep the id. `etcdutl snapshot restore --bump-revision` lets watchers notice, not readers.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 
@@ -23,12 +26,14 @@ from tideover import telemetry
 from tideover.broadcast import Broadcast, first_of
 from tideover.cluster.state import ClusterState
 from tideover.epoch.foreign_members import ForeignMembers, refusal
-from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
+from tideover.epoch.history import Doubt, Epoch, Reset
+from tideover.epoch.marker import Look, write_marker
+from tideover.epoch.marker_search import MarkerSearch
 from tideover.epoch.rules import EpochMarker, Known, Settlement, settle, settle_unseen
 from tideover.errors import DeadlineExceeded
 from tideover.status import RejectedValue
-from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
-from tideover.store.operations import Lane, Status
+from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.types import Header
 
@@ -36,8 +41,6 @@ from tideover.types import Header
 _LOOK_EVERY = 30.0
 # The same while something else is in its place, until that is gone.
 _LOOK_AGAIN = 5.0
-# Seconds of silence after which one more member is asked.
-_SILENCE = 0.1
 # Seconds over which many processes spread their writing of one marker: most then find that it is done.
 _SPREAD = 0.05
 # Seconds before the next try when a look has failed, doubled each time; and for which raising the epoch in etcd is
@@ -47,67 +50,8 @@ _MOST_TROUBLE = 2.0
 _WRITE_PATIENCE = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """etcd was found to be in another history: a definite no for all that was held in the one before.
-
-    Attributes:
-        epoch: The epoch from now on.
-        before: The epoch until now; 0 if it was unknown.
-        reason: What proves it, in words.
-        seen_at: When, in monotonic seconds.
-        cluster_id: The cluster that it is now.
-        revision: Its revision.
-    """
-
-    epoch: int
-    before: int
-    reason: str
-    seen_at: float
-    cluster_id: int
-    revision: int
-
-
-class Epoch:
-    """One history of etcd's, as content refers to it. What is of another than the current one is out of date.
-
-    Attributes:
-        cluster_id: The cluster.
-        epoch: The epoch; 0 if unknown.
-        marker: The random id of its marker; empty if none was seen.
-    """
-
-    __slots__ = ("cluster_id", "epoch", "marker")
-
-    def __init__(self, cluster_id: int = 0, epoch: int = 0, marker: str = "") -> None:
-        self.cluster_id = cluster_id
-        self.epoch = epoch
-        self.marker = marker
-
-    def __repr__(self) -> str:
-        """Show epoch and cluster."""
-        return f"<Epoch epoch {self.epoch}, cluster {self.cluster_id:x}>"
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """Why etcd may be in another history, until that is settled."""
-
-    reason: str
-    header: Header | None = None
-    member: str | None = None
-    # Whether it proves a reset that the marker may not know of yet.
-    evidence: bool = True
-    # Whether a lower term is all there is: a member may say one that has passed.
-    term_only: bool = False
-
-
 class EpochTracker:
-    """Knows which history etcd is in.
-
-    Args:
-        key: The marker's key.
-        writes: Whether the marker may be written; False only looks.
+    """Knows which history etcd is in; with `writes=False` it only looks.
 
     Attributes:
         history: The current history.
@@ -134,13 +78,12 @@ class EpochTracker:
         self._writes = writes
         self._subscribers: list[Callable[[Reset], None]] = []
         self._began_at = -math.inf
-        self._doubt: _Doubt | None = None
+        self._search = MarkerSearch(key, cluster, known=lambda: self.known, foreign=self.foreign.keys())
         # Looks are counted: a caller that needs one that begins after now waits for a number.
         self._begun = 0
         self._needed = 0
         self._settled = 0
         self._waiting = 0
-        self._tried: set[str] = set()
         self._denied = False
         self._looked_at = -math.inf
         self._blackouts = -1
@@ -149,10 +92,6 @@ class EpochTracker:
         self._news = Broadcast()
         self._wake.join(self._news)
         cluster.changed.join(self._news)
-
-    def __repr__(self) -> str:
-        """Show the history and how many resets there were."""
-        return f"<EpochTracker {self.history!r}, {self.resets} resets>"
 
     @property
     def epoch(self) -> int:
@@ -165,23 +104,13 @@ class EpochTracker:
         return self._strangers.clusters
 
     def subscribe(self, callback: Callable[[Reset], None]) -> None:
-        """Be told of resets.
-
-        Args:
-            callback: Called before any answer of the new history is handed out; must not wait.
-        """
+        """Call `callback`, which must not wait, at each reset before any answer of the new history is used."""
         self._subscribers.append(callback)
 
-    # Evidence --------------------------------------------------------------------------------------------------
-
     def recall(self, memory: Known) -> Epoch:
-        """Apply what an earlier process has left on disk.
+        """Apply what a snapshot on disk says, read at `memory.known_at`; return its history.
 
-        Args:
-            memory: What its snapshot says; `known_at` is when it was read.
-
-        Returns:
-            The history that the snapshot is of: the current one, unless more is known already.
+        That is the current one, unless more is known already.
         """
         known = self.known
         nothing = not known.cluster_id and not known.epoch
@@ -196,17 +125,12 @@ class EpochTracker:
             self.known, self.history = memory, recalled
             return recalled
         # etcd showed less than an earlier process has seen: it, or our look at it, is behind.
-        self._doubt = _Doubt(f"an earlier process here knew epoch {memory.epoch}", evidence=False)
+        self._search.doubt = Doubt(f"an earlier process here knew epoch {memory.epoch}", evidence=False)
         self.known = replace(known, epoch=memory.epoch, history=memory.history)
         return recalled
 
     def passes(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> bool:
-        """Let an answer pass if all is clear, without a wait; if not, it takes `admit` to say.
-
-        Args:
-            sent_at: When it was asked for, in monotonic seconds.
-            linearizable: Whether it tells what is current.
-        """
+        """Whether all is clear and an answer passes without a wait; if not, `admit` decides."""
         known, strangers = self.known, self._strangers
         if header.cluster_id == known.cluster_id == strangers.said.get(member) and not strangers.clusters:
             # The usual answer: of a member that has said so before.
@@ -222,7 +146,7 @@ class EpochTracker:
         if linearizable and went_back and known.contradiction(header, sent_at) is not None:
             return False
         if sent_at >= self._began_at:
-            self.saw(header, linearizable=linearizable)
+            self.record(header, linearizable=linearizable)
         return True
 
     def _is_stranger(self, member: str, header: Header, *, linearizable: bool) -> bool:
@@ -236,14 +160,10 @@ class EpochTracker:
     @property
     def _is_unsettled(self) -> bool:
         """Whether etcd has to say first which history it is in."""
-        return self._doubt is not None or self._blackouts != self._cluster.blackouts
+        return self._search.doubt is not None or self._blackouts != self._cluster.blackouts
 
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
         """Let an answer pass, once it is clear which history it is of.
-
-        Args:
-            sent_at: When it was asked for, in monotonic seconds.
-            linearizable: Whether it tells what is current.
 
         Raises:
             StoreFault: It is from a member of another cluster.
@@ -252,20 +172,20 @@ class EpochTracker:
             raise StoreFault(self.refusal(member, header.cluster_id))
         if self.known.cluster_id and header.cluster_id != self.known.cluster_id:
             reason = f"it is cluster {header.cluster_id:x}, and was {self.known.cluster_id:x}"
-            await self._settle_doubt(_Doubt(reason, header, member))
+            await self._settle_doubt(Doubt(reason, header, member))
             if header.cluster_id != self.known.cluster_id:
                 raise StoreFault(self.refusal(member, header.cluster_id))
         elif linearizable:
             contradiction = self.known.contradiction(header, sent_at)
             if contradiction is not None:
                 term_only = header.revision >= self.known.revision
-                await self._settle_doubt(_Doubt(contradiction, header, member, term_only=term_only))
+                await self._settle_doubt(Doubt(contradiction, header, member, term_only=term_only))
             elif self._is_unsettled:
                 await self.confirm()
         if sent_at >= self._began_at:
-            self.saw(header, linearizable=linearizable)
+            self.record(header, linearizable=linearizable)
 
-    def saw(self, header: Header, *, linearizable: bool = False) -> None:
+    def record(self, header: Header, *, linearizable: bool = False) -> None:
         """Record a header of the current history; a watch's, too, tells how far etcd has come."""
         known = self.known
         if header.cluster_id == known.cluster_id and header.raft_term == known.raft_term:
@@ -273,7 +193,7 @@ class EpochTracker:
             if header.revision > known.revision:
                 self.known = replace(known, revision=header.revision, known_at=self._clock.monotonic())
         elif known.cluster_id in (0, header.cluster_id):
-            self.known = known.saw(header, self._clock.monotonic(), linearizable=linearizable)
+            self.known = known.updated(header, self._clock.monotonic(), linearizable=linearizable)
             self.history.cluster_id = self.known.cluster_id
 
     def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:
@@ -283,17 +203,12 @@ class EpochTracker:
     async def refute(self, history: Epoch, reason: str, *, timeout: float) -> None:
         """Report that content of a history contradicts what etcd has now, and wait until that is settled.
 
-        Args:
-            history: The history that the content is of.
-            reason: What proves it, in words.
-            timeout: Seconds to wait.
-
         Raises:
-            DeadlineExceeded: It could not be settled within that time.
+            DeadlineExceeded: It could not be settled within `timeout` seconds.
             CircuitOpen: An outage has been declared.
         """
         if history is self.history:
-            await self._settle_doubt(_Doubt(reason), timeout)
+            await self._settle_doubt(Doubt(reason), timeout)
 
     async def confirm(self, timeout: float | None = None) -> None:
         """Wait until etcd was asked, after now, whether it still is in the current history.
@@ -320,12 +235,10 @@ class EpochTracker:
         if self._settled < ticket:
             raise DeadlineExceeded("which history etcd is in could not be asked in time")
 
-    async def _settle_doubt(self, doubt: _Doubt, timeout: float | None = None) -> None:
+    async def _settle_doubt(self, doubt: Doubt, timeout: float | None = None) -> None:
         # The first one is as good as any: what is settled is settled for all.
-        self._doubt = self._doubt or doubt
+        self._search.doubt = self._search.doubt or doubt
         await self.confirm(timeout)
-
-    # Looking ---------------------------------------------------------------------------------------------------
 
     async def run(self, store: Store) -> None:
         """Look at the marker whenever a caller needs that, and now and then, until cancelled."""
@@ -338,30 +251,24 @@ class EpochTracker:
                 considered = await self._ask(store)
             except StoreFault:
                 # The monitor will see it, too. Each caller that waits has a deadline of its own.
-                self._drop_doubt()
-                await self._rest(failures)
+                self._search.drop_doubt()
+                await self._pause(failures)
                 failures += 1
                 continue
             failures = 0
-            self._tried.clear()
-            if self._doubt is considered or self.resets != resets:
-                self._doubt = None
+            self._search.tried.clear()
+            if self._search.doubt is considered or self.resets != resets:
+                self._search.doubt = None
             self._settled, self._blackouts = number, blackouts
             self._looked_at = self._clock.monotonic()
             self.changed.fire()
 
-    async def _rest(self, failures: int) -> None:
+    async def _pause(self, failures: int) -> None:
         """Wait until another look makes sense: another caller needs one, or the monitor says something."""
         came = self._news.next()
         await anyio.sleep(_AFTER_TROUBLE)
         with anyio.move_on_after(min(_AFTER_TROUBLE * 2.0 ** min(failures, 10), _MOST_TROUBLE) - _AFTER_TROUBLE):
             await came.wait()
-
-    def _drop_doubt(self) -> None:
-        """Forget what an answer showed if no member shows it any more; if it is true the next answer will."""
-        everybody = len(self._tried) >= len(self._cluster.members)
-        if everybody and self._doubt is not None and self._doubt.header is not None:
-            self._doubt = None
 
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
@@ -376,19 +283,19 @@ class EpochTracker:
             with anyio.move_on_after(left):
                 await came.wait()
 
-    async def _ask(self, store: Store) -> _Doubt | None:
+    async def _ask(self, store: Store) -> Doubt | None:
         """Look at the marker, decide, and write a new one if that is what follows; return what was considered."""
         began = self._clock.monotonic()
         while True:
-            doubt, sent_at = self._doubt, self._clock.monotonic()
-            member, look = await self._look_somewhere(store, doubt)
+            doubt, sent_at = self._search.doubt, self._clock.monotonic()
+            member, look = await self._search.read_anywhere(store, doubt)
             if isinstance(look, Fault):
-                passed = doubt is not None and doubt.term_only and await self._has_passed(store, member)
+                passed = doubt is not None and doubt.term_only and await self._search.has_passed(store, member)
                 self._settle_unseen(None if passed else doubt, look)
                 return doubt
             expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
             if expected and look.header.cluster_id != expected:
-                self._tried.add(member)
+                self._search.tried.add(member)
                 raise StoreFault(self.refusal(member, look.header.cluster_id))
             held = None if doubt and doubt.term_only and self.known.caught_up(look.header) else doubt
             evidence = held.reason if held and held.evidence else None
@@ -402,64 +309,6 @@ class EpochTracker:
             if await self._write(store, member, settlement, look, sent_at, began):
                 return doubt
 
-    async def _look_somewhere(self, store: Store, doubt: _Doubt | None) -> tuple[str, Look | Fault]:
-        """Look at the marker at whichever member answers first; one more is asked whenever all are silent a while.
-
-        Returns:
-            Who has answered, and what it says: the marker, or that this client may not read it.
-
-        Raises:
-            StoreFault: No member has answered.
-        """
-        answers: list[tuple[str, Look | Fault]] = []
-        arrived, fault = Broadcast(), UNANSWERED
-        asked: set[str] = set()
-
-        async def look(member: str) -> None:
-            nonlocal fault
-            try:
-                answers.append((member, await self._look(store, member, doubt)))
-            except StoreFault as exc:
-                if exc.fault.kind in (FaultKind.PERMISSION, FaultKind.INVALID):
-                    answers.append((member, exc.fault))
-                else:
-                    fault = exc.fault
-                    self._tried.add(member)
-            arrived.fire()
-
-        async with anyio.create_task_group() as tasks:
-            while not answers and (member := self._whom(asked)) is not None:
-                asked.add(member)
-                tasks.start_soon(look, member)
-                await arrived.wait(_SILENCE)
-            while not answers and not asked <= self._tried:
-                await arrived.wait(READ_TIMEOUT)
-            tasks.cancel_scope.cancel()
-        if not answers:
-            raise StoreFault(fault)
-        return answers[0]
-
-    async def _look(self, store: Store, member: str, doubt: _Doubt | None) -> Look:
-        """Read the marker, and again once the member has caught up if it says a term that may have passed."""
-        if doubt is None or not doubt.term_only:
-            look = await self._read(store, member)
-            header, marker = look.header, look.marker
-            same = header.cluster_id == self.known.cluster_id or not self.known.cluster_id
-            behind = not self.known.caught_up(header) or (marker is not None and marker.is_ahead_of(header))
-            if not (same and behind and header.revision >= self.known.revision):
-                return look
-        await catch_up(store, member)
-        return await self._read(store, member)
-
-    async def _read(self, store: Store, member: str) -> Look:
-        return await read_marker(store, self._key, member, self._cluster.limit(member, READ_TIMEOUT))
-
-    async def _has_passed(self, store: Store, member: str) -> bool:
-        """Whether the lower term of a member was one that has passed: asked without a permission to read a key."""
-        await catch_up(store, member)
-        now = await store.call(Status(), member=member, timeout=READ_TIMEOUT)
-        return self.known.caught_up(now.header)
-
     async def _write(
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float
     ) -> bool:
@@ -469,7 +318,7 @@ class EpochTracker:
             try:
                 if settlement.reset is not None:
                     await anyio.sleep(_SPREAD * self._cluster.random())
-                    again = await self._read(store, member)
+                    again = await self._search.read(store, member)
                     if again.mod_revision != look.mod_revision:
                         return False
                 # What was overwritten is written again as it was, for those who have seen nothing of it.
@@ -484,26 +333,12 @@ class EpochTracker:
                     await anyio.sleep(_AFTER_TROUBLE)
                     return False
                 self._denied = exc.fault.kind is FaultKind.PERMISSION
-                self._note(f"cannot write {self._key.decode()}: {exc.fault.brief}")
+                self._report(f"cannot write {self._key.decode()}: {exc.fault.brief}")
         if self.epoch != counted:
             # What an earlier process has left was read meanwhile: this was decided without it.
             return False
         self._conclude(settlement, look, marker, sent_at)
         return True
-
-    def _whom(self, asked: Collection[str]) -> str | None:
-        """Return whom to ask, besides those who have been asked; None if no other member can be asked now."""
-        doubt = self._doubt
-        if not asked and len(self._tried) >= len(self._cluster.members):
-            self._tried.clear()
-        if doubt is not None and doubt.header is not None:
-            # Another cluster may have taken over: the member that showed it, else any, but one at a time.
-            told = doubt.member
-            chosen = told if told and told not in self._tried else self._cluster.pick(Lane.QUORUM, self._tried)
-            return None if asked else chosen
-        avoid = self._tried | self.foreign.keys() | set(asked)
-        chosen = self._cluster.pick(Lane.QUORUM, avoid)
-        return None if asked and chosen in avoid else chosen
 
     def _settle(self, look: Look, evidence: str | None) -> Settlement:
         """Decide what a look at the marker means, of which `evidence` tells nothing if it is None."""
@@ -518,9 +353,9 @@ class EpochTracker:
             known = replace(known, history="")
         return settle(known, look.marker, look.header, evidence)
 
-    def _settle_unseen(self, doubt: _Doubt | None, fault: Fault) -> None:
+    def _settle_unseen(self, doubt: Doubt | None, fault: Fault) -> None:
         """Decide without the marker, which this client may not read."""
-        self._note(f"cannot read {self._key.decode()}: {fault.brief}")
+        self._report(f"cannot read {self._key.decode()}: {fault.brief}")
         settlement = settle_unseen(self.known, doubt.reason if doubt else None)
         if settlement.reset is not None:
             self._begin(settlement, doubt.header if doubt else None, "", self._clock.monotonic())
@@ -534,9 +369,9 @@ class EpochTracker:
         self.known = replace(self.known, epoch=settlement.epoch, history=history)
         if marker is not None:
             self.error = None
-        self._notice(look)
+        self._record_overwritten(look)
         self._strangers.proven(sent_at)
-        self.saw(look.header, linearizable=True)
+        self.record(look.header, linearizable=True)
         self._describe()
         self._cluster.prove(sent_at, look.header)
 
@@ -562,18 +397,18 @@ class EpochTracker:
         history, known = self.history, self.known
         history.cluster_id, history.epoch, history.marker = known.cluster_id, known.epoch, known.history
 
-    def _notice(self, look: Look) -> None:
+    def _record_overwritten(self, look: Look) -> None:
         """Remember what is in the marker's place, and tell it once."""
         key = self._key.decode()
         if look.foreign is None:
             if self.overwritten is not None and not self.known.epoch:
-                self._note(f"{key} was overwritten, and is not written again yet")
+                self._report(f"{key} was overwritten, and is not written again yet")
             self.overwritten = None
             return
-        self._note(f"{key} at revision {look.mod_revision} is no marker: {look.foreign}", level=logging.WARNING)
+        self._report(f"{key} at revision {look.mod_revision} is no marker: {look.foreign}", level=logging.WARNING)
         self.overwritten = RejectedValue(key, look.mod_revision, look.foreign)
 
-    def _note(self, error: str, level: int = logging.INFO) -> None:
+    def _report(self, error: str, level: int = logging.INFO) -> None:
         if error != self.error:
             telemetry.epoch_unshared(error, level=level)
         self.error = error

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 import anyio
 
+from tideover.errors import Closed
 from tideover.etcd import forks
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
 from tideover.etcd.channel import MemberChannel, Pause
@@ -59,12 +60,12 @@ class EtcdStore:
         password: The password, its file, or a function that returns the password; read at each login.
         look_every: Seconds between two checks for changed TLS files.
         pause: Waits between two looks at connections: the ticker's, where there is one.
-        transport: What calls go over; None leaves the choice to the environment.
+        transport: What calls go over; see `transports.chosen`.
 
     Raises:
         ValueError: No endpoint, an unknown transport, a malformed endpoint, or unusable TLS files.
         RuntimeError: No asyncio event loop runs here.
-        Closed: This process was forked from one that was connected.
+        Closed: This process was forked from one that was connected over gRPC, and gRPC is chosen.
     """
 
     def __init__(
@@ -82,9 +83,7 @@ class EtcdStore:
             asyncio.get_running_loop()
         except RuntimeError as exc:
             raise RuntimeError("tideover talks to etcd on asyncio only, not on trio") from exc
-        self._transport = chosen(transport)
-        if self._transport == "grpc":
-            forks.opened(self)
+        self._transport = transport
         tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
@@ -104,7 +103,7 @@ class EtcdStore:
         for given in endpoints:
             address = given if isinstance(given, Address) else Address(parse_endpoint(given))
             if address.endpoint not in self._channels:
-                self._keep(address.endpoint, MemberChannel(address, self._files, self._transport))
+                self._keep(address.endpoint, self._reach(address))
         if not self._channels:
             raise ValueError("give at least one endpoint")
 
@@ -121,10 +120,9 @@ class EtcdStore:
         other._urgent = True
         return other
 
-    @property
-    def transport(self) -> Transport:
-        """What calls go over."""
-        return self._transport
+    def transport(self, member: str) -> Transport:
+        """Return what calls to a member go over."""
+        return self._channel(member).transport
 
     @property
     def members(self) -> Sequence[str]:
@@ -135,7 +133,10 @@ class EtcdStore:
         """Connect to one more member, if it answers; see `Store.add`."""
         endpoint = address.endpoint
         known = self._channels.get(endpoint)
-        channel = known or MemberChannel(address, self._files, self._transport)
+        try:
+            channel = known or self._reach(address)
+        except Closed as exc:
+            raise StoreFault(classify("UNAVAILABLE", f"failed to connect to all addresses: {exc}")) from None
         watches = self._watches[endpoint] if known else Watches(channel)
         try:
             header = await self._who(channel, watches, timeout)
@@ -152,6 +153,11 @@ class EtcdStore:
         if expected is not None:
             self._expected[endpoint] = expected
         return header
+
+    def _reach(self, address: Address) -> MemberChannel:
+        if chosen(self._transport, address.endpoint) == "grpc":
+            forks.opened(self)
+        return MemberChannel(address, self._files, self._transport)
 
     async def _who(self, channel: MemberChannel, watches: Watches, timeout: float) -> Header:
         """Ask a member for its ids, without a token: an unknown server must not see one."""

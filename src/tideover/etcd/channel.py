@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from tideover import telemetry
 from tideover.etcd.connection import Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
 from tideover.etcd.room import Room
 from tideover.etcd.rpc_errors import UNREADABLE, rpc_errors, usage_errors
 from tideover.etcd.tls import TlsFiles
-from tideover.etcd.transports import chosen
+from tideover.etcd.transports import chosen, named
 from tideover.policies import Transport
 from tideover.store.endpoints import Address
 from tideover.store.faults import UNANSWERED, StoreFault, classify
@@ -49,7 +50,7 @@ class MemberChannel:
     """The connections to one member, replaced on demand.
 
     Args:
-        transport: What calls go over; None leaves the choice to the environment.
+        transport: What calls go over; see `transports.chosen`.
 
     Attributes:
         way: The proxy that the member is reached through, in words; empty without one.
@@ -61,7 +62,7 @@ class MemberChannel:
         self, address: Address, files: TlsFiles | None = None, transport: Transport | None = None
     ) -> None:
         self.endpoint = address.endpoint
-        self.transport = chosen(transport)
+        self.transport = chosen(transport, self.endpoint)
         self._server_name = address.server_name
         self._files = files
         self._closed = False
@@ -69,6 +70,8 @@ class MemberChannel:
         # Reads that must end by themselves; grpc cancels a call without references.
         self._unended: set[Any] = set()
         self._open()
+        if self.way and named(transport) is None:
+            telemetry.transport_proxied(self.endpoint, self.way)
 
     def __repr__(self) -> str:
         """Name the endpoint and the state of the better of its connections."""

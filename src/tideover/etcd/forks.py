@@ -49,10 +49,10 @@ def opened(store: object) -> None:
 
 
 def closed(store: object) -> None:
-    """Record that a store has closed everything of gRPC."""
+    """Record that a store has closed everything of gRPC, if it had any."""
     global _uncollected
+    _uncollected = _uncollected or store in _open
     _open.discard(store)
-    _uncollected = True
 
 
 def _before() -> None:

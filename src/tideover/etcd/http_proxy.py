@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
+from tideover.shown import shown
 from tideover.store.endpoints import host_of
 
 _PROXY = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -34,7 +35,7 @@ def proxy_for(endpoint: str, environment: Mapping[str, str] = os.environ) -> str
     spared = next((environment[name] for name in _SPARED if name in environment), "")
     if any(_is_spared(host_of(endpoint), entry.strip()) for entry in spared.split(",")):
         return ""
-    return f"by way of the proxy {where}, see {variable} and no_proxy"
+    return f"by way of the proxy {shown(where)}, see {variable} and no_proxy"
 
 
 def _is_spared(host: str, entry: str) -> bool:

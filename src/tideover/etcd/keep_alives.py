@@ -172,8 +172,6 @@ class KeepAlives(KeepAlive):
         for _, batch in due:
             batch.fail(fault)
 
-    # One at a time ---------------------------------------------------------------------------------------------
-
     def _search(self, due: list[Asked]) -> None:
         search = asyncio.create_task(self._find(due))
         self._searches.add(search)

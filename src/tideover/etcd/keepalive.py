@@ -38,10 +38,6 @@ class Batch:
         if not self.due:
             self.over.set()
 
-    def __repr__(self) -> str:
-        """Count what is due."""
-        return f"<Batch, {len(self.due)} due>"
-
     def answer(self, lease: int, answer: LeaseResult | Fault) -> None:
         """Pass an answer on, unless its wait has ended."""
         if lease not in self.due:
@@ -98,10 +94,6 @@ class KeepAliveStream:
         self.reader = asyncio.create_task(self._read_all())
         self.reader.add_done_callback(self._finish)
 
-    def __repr__(self) -> str:
-        """Say whether the stream is still open, and how much is unanswered."""
-        return f"<KeepAliveStream {'ended' if self.ended else 'open'}, {len(self._asked)} unanswered>"
-
     def takes(self, lease: int) -> bool:
         """Whether a lease can be renewed over it: no answer is due that a new one could be taken for."""
         return self.ended is None and lease not in self._asked
@@ -132,8 +124,6 @@ class KeepAliveStream:
         """End the stream, and wait until its tasks are done."""
         self.cancel()
         await asyncio.wait({self.reader, self._writer})
-
-    # The two tasks ---------------------------------------------------------------------------------------------
 
     async def _write_all(self) -> None:
         while True:

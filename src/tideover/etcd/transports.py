@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_args
 
+from tideover.etcd.http_proxy import proxy_for
 from tideover.policies import Transport
 from tideover.shown import quoted
 
@@ -14,42 +15,47 @@ if TYPE_CHECKING:
     from tideover.etcd.tls import TlsFiles
 
 VARIABLE = "TIDEOVER_TRANSPORT"
-_DEFAULT: Transport = "grpc"
+_DEFAULT: Transport = "http2"
+# The one that goes through a proxy of the environment's.
+_PROXIED: Transport = "grpc"
 _MODULES: dict[Transport, str] = {
     "grpc": "tideover.etcd.grpc_channel",
     "http2": "tideover.etcd.http2.opening",
 }
 
 
-def chosen(given: Transport | None, environment: Mapping[str, str] = os.environ) -> Transport:
-    """Return the transport that is used.
+def named(given: Transport | None, environment: Mapping[str, str] = os.environ) -> Transport | None:
+    """Return the transport that the caller or the environment has named; None if neither has.
 
     Args:
-        given: What the caller has chosen; None leaves it to the environment, also beside endpoints that are given:
+        given: What the caller has named; None leaves it to the environment, also beside endpoints that are given:
             no secret is in it, and it says nothing of which etcd is meant.
         environment: The variables; an empty one counts as none.
 
     Raises:
         ValueError: There is no such transport.
     """
-    if given is None:
-        named = environment.get(VARIABLE) or _DEFAULT
-        what = VARIABLE
-    else:
-        named, what = given, "transport"
+    name, what = (environment.get(VARIABLE) or None, VARIABLE) if given is None else (given, "transport")
     for known in get_args(Transport):
-        if named == known:
+        if name == known:
             return known  # type: ignore[no-any-return] # one of the literals
-    raise ValueError(f"{what} must be {' or '.join(map(repr, get_args(Transport)))}, not {quoted(str(named))}")
+    if name is None:
+        return None
+    raise ValueError(f"{what} must be {' or '.join(map(repr, get_args(Transport)))}, not {quoted(str(name))}")
 
 
-def load(transport: Transport | None) -> Callable[..., Any]:
-    """Return what opens a channel of a transport; see `chosen`. gRPC takes a tenth of a second to import, once.
+def chosen(given: Transport | None, endpoint: str) -> Transport:
+    """Return the transport to an endpoint: the one that was named, or else the one that gets there."""
+    return named(given) or (_PROXIED if proxy_for(endpoint) else _DEFAULT)
+
+
+def load(transport: Transport) -> Callable[..., Any]:
+    """Return what opens a channel of a transport. gRPC takes a tenth of a second to import, once.
 
     What is returned takes the member's `host:port`, the files of TLS (None connects without it), the name that the
     member's certificate must bear (None means the host), and `bulk`: whether what is sent over it may be large.
     """
-    opens: Callable[..., Any] = import_module(_MODULES[chosen(transport)]).open_channel
+    opens: Callable[..., Any] = import_module(_MODULES[transport]).open_channel
     return opens
 
 

@@ -16,7 +16,7 @@ after the outage such a hold is promoted, or is in conflict (`recovery`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property
 
 import anyio
@@ -243,18 +243,8 @@ class Cohort:
     def _hold(self, place: QueueKey, options: LockOptions) -> Grant:
         grant = Grant(self.name, options, self._context, place)
         grant.has_turn = True
-        self._keep(place)
+        self.front.watch(place)
         return grant
-
-    def _keep(self, place: QueueKey) -> None:
-        """Have holders look whenever the key they hold the lock on may not be relied upon."""
-        if not place.is_kept:
-            place.is_kept = True
-            self._start("keep", _assess_holders, place)
-
-    def _start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
-        if not self._context.is_closed:
-            self._client.home.start(f"lock: {name}", task, *args)
 
     def outage(self) -> None:
         """Wake the tasks in line that must not wait out a declared outage; the others stay in line."""
@@ -331,8 +321,8 @@ class Cohort:
                 self.front.drop(place)
             elif place.issued:
                 place.handovers += 1
-                if place.handovers == 1:
-                    self._start("scout", place.scout, self.front.queue)
+                if place.handovers == 1 and not self._context.is_closed:
+                    self._client.home.start("lock: scout", place.scout, self.front.queue)
         self._turn_taken = bool(self._line)
         if self._line:
             waiter = self._line.popleft()
@@ -363,22 +353,10 @@ class Cohort:
         if grant.place is not place and not self._turn_taken:
             self._turn_taken = grant.has_turn = True
         grant.promote(place)
-        self._keep(place)
+        self.front.watch(place)
 
     def clear_away(self) -> None:
         """Give back a key that no task holds, and no task is on the way to."""
         place = self.front.place
         if place is not None and place.holder is None and not self._turn_taken:
             self.front.drop(place)
-
-
-async def _assess_holders(place: QueueKey) -> None:
-    try:
-        while await place.doubted():
-            if isinstance(place.holder, Grant):
-                place.holder.assess()
-            if place.loss() is not None:
-                return
-    finally:
-        # A later holder has a task of its own.
-        place.is_kept = False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Protocol
 
 import anyio
+
+from tideover.home import EventLoop
+from tideover.ticker import GRAIN, Ticker
 
 # Seconds between two looks at a lock that another process has: doubling, full jitter above a half.
 _FIRST = 0.002
@@ -65,9 +69,14 @@ _of_fakes: MutableMapping[object, set[tuple[str, str]]] = weakref.WeakKeyDiction
 class Hosts:
     """The host locks of one coordinator, with a queue of waiting tasks for each name."""
 
-    def __init__(self, locks: HostLocking, *, chance: Callable[[], float]) -> None:
+    def __init__(self, locks: HostLocking, *, chance: Callable[[], float], ticker: Ticker) -> None:
         self._locks = locks
         self._chance = chance
+        # Names that were taken ahead; and those that had been at the last look, which is taken only while there
+        # are some.
+        self._ahead: dict[HostTrial, None] = {}
+        self._looked_at: list[HostTrial] = []
+        self._tick = ticker.every(math.inf, self._look)
         self._lines: dict[str, deque[anyio.Event]] = {}
         self._held: set[str] = set()
 
@@ -114,7 +123,67 @@ class Hosts:
             self._held.discard(name)
             self._locks.give(name)
 
+    def trial(self, name: str, loop: EventLoop) -> HostTrial:
+        """Take a name ahead if it is free, in the loop's next round, for a lock whose request is being sent."""
+        trial = HostTrial(self, name)
+        loop.later(trial.take)
+        return trial
+
+    def began(self, trial: HostTrial) -> None:
+        """Give a name that was taken ahead back before long: a reply that is late may be lost."""
+        self._ahead[trial] = None
+        self._tick.period = GRAIN
+
+    def over(self, trial: HostTrial) -> None:
+        """Leave a name that was taken ahead to whoever has it now."""
+        self._ahead.pop(trial, None)
+
+    def _look(self) -> None:
+        for trial in self._looked_at:
+            trial.give()
+        self._looked_at = list(self._ahead)
+        self._tick.period = GRAIN if self._ahead else math.inf
+
     def close(self) -> None:
         """Give all names back."""
+        self._tick.stop()
         self._held.clear()
         self._locks.close()
+
+
+class HostTrial:
+    """A name that is taken while the reply for its lock is under way: tried once, and not waited for.
+
+    It keeps others of this machine from the name for no longer than it takes the reply, and for 0.2 s at the most.
+    """
+
+    __slots__ = ("_hosts", "_is_over", "_name", "_taken")
+
+    def __init__(self, hosts: Hosts, name: str) -> None:
+        self._hosts = hosts
+        self._name = name
+        self._taken = False
+        self._is_over = False
+
+    def take(self) -> None:
+        """Take it if it is free."""
+        if self._is_over:
+            return
+        try:
+            self._taken = self._hosts.take_now(self._name)
+        except OSError:
+            return  # who takes it for good is told
+        if self._taken:
+            self._hosts.began(self)
+
+    def keep(self) -> bool:
+        """Return whether it was taken; from now on it is the caller's to give back."""
+        taken, self._taken = self._taken, False
+        self._hosts.over(self)
+        return taken
+
+    def give(self) -> None:
+        """Give it back, if it was taken and not kept."""
+        self._is_over = True
+        if self.keep():
+            self._hosts.give(self._name)

@@ -52,6 +52,10 @@ class Holding:
         """The fencing token of its latest DISTRIBUTED stretch; 0 if there was none."""
         return 0 if self.stamp is None else fencing_token(*self.stamp)
 
+    def assess(self) -> LockLost | LockConflict | None:
+        """Work out by the clock what the hold is worth now; return why it is lost, None if it is held."""
+        raise NotImplementedError
+
     @property
     def distributed_token(self) -> int:
         """Its token if it is DISTRIBUTED, else 0."""

@@ -22,6 +22,7 @@ from tideover.locks.ledger import Ledger
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.options import LockOptions, OnOutage
 from tideover.locks.recovery import reconcile
+from tideover.locks.watchdog import Watchdog
 from tideover.policies import Profile
 from tideover.sessions.pool import SessionPool
 from tideover.shown import quoted
@@ -32,6 +33,8 @@ from tideover.types import HealthState, LockMode
 _ALIVE_EVERY = 5.0
 # Up to so many seconds after an outage until the ledger is published: many do that at the same time.
 _PUBLISH_WITHIN = 1.0
+# How many cohorts that nobody uses are kept for a name that is wanted again.
+_MOST_IDLE = 256
 # A scope costs more than the rest of an attempt that has no need of one.
 _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
 
@@ -67,12 +70,15 @@ class Locks(Part):
         self.context = LockContext(
             client,
             pool=pool,
-            hosts=Hosts(hosts, chance=client.random),
+            hosts=Hosts(hosts, chance=client.random, ticker=client.ticker),
             journal=self._journal,
+            watchdog=Watchdog(client.home),
             record_names=record_names,
             process_name=client.process_name,
         )
         self._cohorts: dict[tuple[str, int], Cohort] = {}
+        # Those that nobody uses now, the oldest first.
+        self._idle: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
         self._used = False
         self._in_outage = False
@@ -102,11 +108,7 @@ class Locks(Part):
         if not self._used:
             self._used = True
             self._news.fire()
-        key = name, options.ttl
-        cohort = self._cohorts.get(key)
-        if cohort is None:
-            forget = partial(self._cohorts.pop, key, None)
-            cohort = self._cohorts[key] = Cohort(name, options.ttl, context, forget=forget)
+        cohort = self._cohorts.get((name, options.ttl)) or self._cohort(name, options.ttl)
         began, outcome = clock.monotonic(), "refused"
         grant: Grant | None = None
         try:
@@ -126,6 +128,22 @@ class Locks(Part):
         self._active[grant] = cohort
         self._journal.began(grant)
         return grant
+
+    def _cohort(self, name: str, ttl: int) -> Cohort:
+        key = name, ttl
+        cohort = self._idle.pop(key, None)
+        if cohort is None:
+            cohort = Cohort(name, ttl, self.context, forget=partial(self._rest, key))
+        self._cohorts[key] = cohort
+        return cohort
+
+    def _rest(self, key: tuple[str, int]) -> None:
+        """Keep a cohort for a while that nobody uses."""
+        cohort = self._cohorts.pop(key, None)
+        if cohort is not None:
+            self._idle[key] = cohort
+            if len(self._idle) > _MOST_IDLE:
+                del self._idle[next(iter(self._idle))]
 
     def _why(self, cohort: Cohort) -> str:
         if self._cluster.breakers.suspected or self._cluster.health.outage_declared:

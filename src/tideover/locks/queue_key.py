@@ -1,8 +1,9 @@
 """Our key in etcd's queue for one lock, and its way to the front: made, first, with the host lock, given back.
 
 *Guarantee.* A key counts as first only after one linearizable answer has shown that no older one is there. The
-host lock is taken last, so that a process that waits for etcd keeps no LOCAL holder of its machine waiting; and it
-is given back before the key is.
+host lock is waited for last, so that a process that waits for etcd keeps no LOCAL holder of its machine waiting;
+while the key is being made it is only tried, and given back unless the reply shows our key first. It is given back
+before the key is.
 
 *Not guaranteed* is anything about what comes next: the session may be in doubt as soon as this is known. The
 cohort asks `Contender.is_free` before a body is entered.
@@ -20,11 +21,11 @@ import anyio
 from tideover.broadcast import first_of
 from tideover.errors import CircuitOpen, LockTimeout, SessionLost, TideoverError
 from tideover.fencing.guard import Pending
-from tideover.holders import Holder
 from tideover.locks.context import LockContext
+from tideover.locks.journal import Holding
 from tideover.locks.options import LockOptions
 from tideover.locks.queue.etcd_queue import EtcdQueue
-from tideover.locks.queue.keys import Ahead, key_of, queue_head
+from tideover.locks.queue.keys import Ahead, key_of, queue_head, value_of
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import RejectedValue
@@ -40,7 +41,7 @@ class QueueKey:
         handovers: How often it was handed on inside this process.
         issued: How many tokens were made of it.
         holder: The grant whose body runs on it; None between two.
-        is_kept: Whether a task tells holders when it is in doubt.
+        is_watched: Whether the holder looks when it is in doubt.
         ahead: Which keys were seen before it in the queue.
         pending: Guarded writes that may still be applied.
         rival_after: `handovers` when a waiter elsewhere was first seen; None if none was.
@@ -53,14 +54,13 @@ class QueueKey:
         self.hosted = False
         self.handovers = 0
         self.issued = 0
-        self.holder: object = None
-        self.is_kept = False
+        self.holder: Holding | None = None
+        self.is_watched = False
         self.ahead = Ahead()
         self.pending = Pending()
         self.rival_after: int | None = None
         self._rival_at = 0.0
         self._now = now
-        self._doubting: anyio.CancelScope | None = None
         self._scouting: anyio.CancelScope | None = None
         self._dropped = False
 
@@ -75,17 +75,10 @@ class QueueKey:
         """Seconds since a waiter elsewhere was first seen."""
         return 0.0 if self.rival_after is None else self._now() - self._rival_at
 
-    async def doubted(self) -> bool:
-        """Wait until the key may not be relied upon; return False if it was dropped meanwhile."""
-        if not self._dropped:
-            with anyio.CancelScope() as scope:
-                self._doubting = scope
-                self.session.bind(scope)
-                try:
-                    await self.own.gone.wait()
-                finally:
-                    self.session.unbind(scope)
-        return not self._dropped
+    def assess(self) -> None:
+        """Have the holder look whether it still has the lock."""
+        if self.holder is not None:
+            self.holder.assess()
 
     async def scout(self, queue: EtcdQueue) -> None:
         """Look out for waiters elsewhere, from the first handover on."""
@@ -100,9 +93,8 @@ class QueueKey:
     def drop(self) -> None:
         """End what watches over the key: it is given back."""
         self._dropped = True
-        for scope in (self._doubting, self._scouting):
-            if scope is not None:
-                scope.cancel()
+        if self._scouting is not None:
+            self._scouting.cancel()
 
 
 class Contender:
@@ -176,14 +168,20 @@ class Contender:
                 session = await pool.shared(self._ttl)
             head = queue_head(self._client.namespace, self.name)
             key = key_of(self.name, session.lease_id)
-            holder = Holder.now(self._context.process_name(), clock.wall())
-            # The head of the queue is read in the same transaction: if it is our key, nothing more is asked.
-            own = await session.claim(key, holder.encode(), reads=[head])
-            place = self.place = QueueKey(own, session, now=clock.monotonic)
-            self._ahead = place.ahead
-            place.first = next(iter(own.reads[0].entries), None) == own.full
-            if not place.first:
-                place.ahead.holder = self.queue.keys.first_in(own.reads[0])
+            value = value_of(self._context.process_name(), int(clock.wall()))
+            trial = self._context.hosts.trial(self.name, self._client.home.loop)
+            try:
+                # The head of the queue is read in the same transaction: if it is our key, nothing more is asked.
+                own = await session.claim(key, value, reads=[head])
+                place = self.place = QueueKey(own, session, now=clock.monotonic)
+                self._ahead = place.ahead
+                place.first = next(iter(own.reads[0].entries), None) == own.full
+                if place.first:
+                    place.hosted = trial.keep()
+                else:
+                    place.ahead.holder = self.queue.keys.first_in(own.reads[0])
+            finally:
+                trial.give()
             return place
 
     async def come_first(self, place: QueueKey, options: LockOptions) -> None:
@@ -306,6 +304,18 @@ class Contender:
             done = anyio.Event()
             if self._client.home.start("lock: give back", self._give_back, place, done):
                 self._releasing = done
+        self._unwatch(place)
+
+    def watch(self, place: QueueKey) -> None:
+        """Have holders look whenever the key they hold the lock on may not be relied upon."""
+        if not place.is_watched and not self._context.is_closed:
+            place.is_watched = True
+            place.own.gone.then(place.assess)
+            self._context.watchdog.watch(place.session, place.assess)
+
+    def _unwatch(self, place: QueueKey) -> None:
+        if place.is_watched:
+            self._context.watchdog.forget(place.session, place.assess)
         place.drop()
 
     def forget(self, place: QueueKey) -> None:
@@ -313,7 +323,7 @@ class Contender:
         place.holder = None
         if self.place is place:
             self.place = None
-        place.drop()
+        self._unwatch(place)
 
     async def _give_back(self, place: QueueKey, done: anyio.Event) -> None:
         try:

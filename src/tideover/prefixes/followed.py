@@ -1,8 +1,9 @@
-"""Prefixes that are followed: each one's view, its snapshot on disk, and the tasks that keep both up to date."""
+"""Prefixes that are followed: each one's view, its snapshot on disk, and the task that keeps it up to date."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ from tideover.paths import default_folder
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
+from tideover.prefixes.snapshot_writer import SnapshotWriter
 from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshotter import Snapshotter
@@ -53,14 +55,11 @@ class Followed:
         """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
         return self.view.awaited or not (self.restored or self.view.synced)
 
-    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
-        """Return the tasks that keep it up to date, by name."""
-        tasks: dict[str, Callable[[], Awaitable[object]]] = {
-            f"follow {self.view.name}": self._following.follower(self.view).run
-        }
-        if self.keeper is not None:
-            tasks[f"keep {self.keeper!r}"] = self.keeper.run
-        return tasks
+    async def run(self) -> None:
+        """Keep it up to date, here and on disk, until cancelled."""
+        kept = nullcontext() if self.keeper is None else self._following.writer.keeping(self.keeper)
+        with kept:
+            await self._following.follower(self.view).run()
 
 
 def at_start(followed: Iterable[Followed], base: str) -> dict[str, Entry]:
@@ -88,6 +87,7 @@ class Following:
 
     Attributes:
         doubts: Has all watches looked at together; to be run in the background.
+        writer: Writes all snapshots; likewise.
         rights_every: Seconds between two looks at whether what is followed may still be read.
     """
 
@@ -106,6 +106,7 @@ class Following:
         self._options = options
         self._identity = identity
         self.doubts = Doubts(client.state, client.ticker)
+        self.writer = SnapshotWriter(client.clock, client.home)
         self._writers = anyio.CapacityLimiter(_WRITERS)
         self._folder = _snapshot_folder(options)
         self.rights_every = RIGHTS_EVERY
@@ -120,7 +121,7 @@ class Following:
         exclude: tuple[str, ...] = (),
         may_save: Callable[[], bool] = lambda: True,
     ) -> Followed:
-        """Return what follows a prefix; nothing happens before its tasks are run.
+        """Return what follows a prefix; nothing happens before it is run.
 
         Args:
             prefix: The whole prefix in etcd.

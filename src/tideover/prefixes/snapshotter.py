@@ -1,8 +1,8 @@
-"""The task that keeps a view's snapshot on disk up to date, off the event loop.
+"""A view's snapshot on disk, restored once and written off the event loop; `snapshot_writer` writes it in time.
 
-What changed is written soon; that the content is still in sync is written now and then, and at once when it stops
-being so, because that moment is what the next start counts the age from. A disk that cannot be written harms
-nothing else: it is reported and tried again.
+What changed is due at once; that the content is still in sync is due now and then, and at once when it stops being
+so, because that moment is what the next start counts the age from. A disk that cannot be written harms nothing
+else: it is reported and tried again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from tideover import telemetry
 from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.encryption import KeysUnusable
+from tideover.epoch.history import Epoch
 from tideover.epoch.rules import Known
-from tideover.epoch.tracker import Epoch, EpochTracker
+from tideover.epoch.tracker import EpochTracker
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshots.snapshot import Snapshot
@@ -27,8 +28,6 @@ from tideover.prefixes.view import View
 from tideover.status import SnapshotStatus
 from tideover.types import Component, Entry, Source
 
-# Seconds in which further changes join a write.
-_DEBOUNCE = 0.2
 # Seconds between two writes that say no more than "still in sync", and how many bytes lengthen that by as much.
 _REFRESH = 10.0
 _REFRESH_BYTES = 1024 * 1024
@@ -54,7 +53,9 @@ class Snapshotter:
     Attributes:
         error: Why the last write failed; None if it did not.
         restored: Whether it is known what an earlier process has left.
+        saved_at: When it was written last, or that was tried, in monotonic seconds.
         size: Bytes on disk; 0 if nothing is there.
+        view: What it is of.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Snapshotter:
         self.error: str | None = None
         self.restored = False
         self.size = 0
-        self._view = view
+        self.view = view
         self._file = file
         self._identity = identity
         self._clock = clock
@@ -80,7 +81,7 @@ class Snapshotter:
         self._writers = writers
         self._saved_content = (0, 0, "")
         self._saved_synced_at = -math.inf
-        self._saved_at = -math.inf
+        self.saved_at = -math.inf
         self._written_at = -math.inf
 
     def __repr__(self) -> str:
@@ -90,7 +91,7 @@ class Snapshotter:
     @property
     def component(self) -> Component:
         """Whose snapshot it is."""
-        return self._view.component
+        return self.view.component
 
     @property
     def age(self) -> float:
@@ -102,8 +103,8 @@ class Snapshotter:
         saved_ago = self._clock.monotonic() - self._written_at
         return SnapshotStatus(
             component=self.component,
-            prefix=self._view.name,
-            keys=len(self._view.entries),
+            prefix=self.view.name,
+            keys=len(self.view.entries),
             size=self.size,
             age=self.age,
             saved_ago=saved_ago if math.isfinite(saved_ago) else None,
@@ -124,28 +125,34 @@ class Snapshotter:
         """Return what a start without etcd begins with, and put it nowhere. Blocks."""
         loaded = self._file.load()
         snapshot = None if loaded is None else loaded.snapshot
-        return self._view.at_start(None if snapshot is None else snapshot.entries)[0]
+        return self.view.at_start(None if snapshot is None else snapshot.entries)[0]
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)
         self.size = self._file.size()
 
+    async def restore(self) -> None:
+        """Put what an earlier process has left into the view, if that has nothing; once."""
+        if not self.restored:
+            await self._restore()
+            self.restored = True
+            self.view.changed.fire()
+
     async def _restore(self) -> None:
-        """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
         # Not in anyio's pool: where a start is refused, gunicorn's own worker would wait for the pool without end.
         loaded = await in_daemon_thread(self._load, name="tideover-snapshot")
         for damage in loaded.rejected if loaded else ():
-            telemetry.snapshot_rejected(self._view.component, damage.path, str(damage))
+            telemetry.snapshot_rejected(self.view.component, damage.path, str(damage))
         if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
         history = self._recall(snapshot)
-        if self._view.synced:
+        if self.view.synced:
             return
         synced_at = -math.inf
         if snapshot.synced_at is not None:
             synced_at = self._clock.monotonic() - self._clock.elapsed(snapshot.synced_at)
-        self._view.restore(
+        self.view.restore(
             snapshot.entries,
             freshness=Freshness(snapshot.revision, synced_at),
             history=history,
@@ -166,25 +173,9 @@ class Snapshotter:
             )
         )
 
-    async def run(self) -> None:
-        """Restore what an earlier process has left, then write whenever it is due, until cancelled."""
-        if not self.restored:
-            await self._restore()
-            self.restored = True
-            self._view.changed.fire()
-        while True:
-            changed = self._view.changed.next()
-            wait = self._due_in()
-            if wait < _DEBOUNCE:
-                await anyio.sleep(_DEBOUNCE)
-                await self.save()
-                continue
-            with anyio.move_on_after(wait):
-                await changed.wait()
-
     async def save(self) -> None:
         """Write now, unless the disk already says all there is to say."""
-        view = self._view
+        view = self.view
         content, freshness = self._content(), view.freshness
         saved = (content, freshness.synced_at) == (self._saved_content, self._saved_synced_at)
         if saved or not view.synced or not self._may_save():
@@ -198,33 +189,42 @@ class Snapshotter:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
             self._written_at = self._clock.monotonic()
-            telemetry.snapshot_written(self._view.component, None)
-        tell_aside(self._file, self._view.component)
-        self._saved_at = self._clock.monotonic()
+            telemetry.snapshot_written(self.view.component, None)
+        tell_aside(self._file, self.view.component)
+        self.saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
-        return self._view.freshness.reached, self._view.history.epoch, self._view.history.marker
+        return self.view.freshness.reached, self.view.history.epoch, self.view.history.marker
 
-    def _due_in(self) -> float:
-        """Return seconds until a write is due; infinity if there is nothing to write."""
-        view = self._view
-        since = self._clock.monotonic() - self._saved_at
-        if not view.synced:
+    @property
+    def is_as_saved(self) -> bool:
+        """Whether a write would only confirm what is on disk."""
+        return self._content() == self._saved_content
+
+    def due_in(self, turn: float) -> float:
+        """Return seconds until a write is due; infinity if there is nothing to write.
+
+        Args:
+            turn: Seconds for which a write waits that only confirms what is on disk.
+        """
+        view = self.view
+        since = self._clock.monotonic() - self.saved_at
+        if not (self.restored and view.synced):
             return math.inf
         if not self._may_save():
             return _DOUBTED
         if self.error is not None:
             return _AFTER_FAILURE - since
-        if self._content() != self._saved_content:
+        if not self.is_as_saved:
             return 0.0
         if view.freshness.synced_at == self._saved_synced_at:
             return math.inf
         if view.source is not Source.LIVE:
             return 0.0
-        return _REFRESH * (1 + view.size / _REFRESH_BYTES) - since
+        return max(turn, _REFRESH * (1 + view.size / _REFRESH_BYTES) - since)
 
     def _snapshot(self) -> Snapshot:
-        view = self._view
+        view = self.view
         age = view.age
         return Snapshot(
             prefix=view.prefix,
@@ -241,11 +241,11 @@ class Snapshotter:
         )
 
     def _fail(self, exc: Exception) -> None:
-        telemetry.snapshot_written(self._view.component, type(exc).__name__)
+        telemetry.snapshot_written(self.view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self.error:
-            what = f"the snapshot of {self._view.name!r} cannot be written: {error}"
-            telemetry.snapshot_failed(self._view.component, what)
+            what = f"the snapshot of {self.view.name!r} cannot be written: {error}"
+            telemetry.snapshot_failed(self.view.component, what)
         self.error = error
 
 

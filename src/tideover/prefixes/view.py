@@ -21,7 +21,8 @@ from itertools import groupby
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
 from tideover.cluster.state import Proof
-from tideover.epoch.tracker import Epoch, EpochTracker
+from tideover.epoch.history import Epoch
+from tideover.epoch.tracker import EpochTracker
 from tideover.errors import AuthenticationFailed, PermissionDenied, TideoverError, Unavailable
 from tideover.prefixes.rules import Freshness
 from tideover.store.operations import RangeResult

@@ -19,16 +19,15 @@ import heapq
 import itertools
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 
 from tideover.client.client import Client
-from tideover.errors import Closed, TideoverError
+from tideover.errors import TideoverError
 from tideover.registration.bulk import not_as_written, portions, unwritable
 from tideover.registration.publisher import Publisher, Stage
 from tideover.registration.rules import SPREAD, Failure
+from tideover.registration.sessions import RegistrationSessions
 from tideover.registration.shared import SharedSession
 from tideover.registration.writing import write, write_new
 from tideover.sessions.key import LeasedKey
@@ -40,39 +39,23 @@ _LOOK_EVERY = 60.0
 # Seconds between two looks at the sessions' deadlines.
 _DOUBT_EVERY = 1.0
 
-Key = int | Publisher
-
-
-@dataclass(slots=True)
-class _Opening:
-    """A session that is being opened, and the registrations that wait for it."""
-
-    waiting: dict[Publisher, None] = field(default_factory=dict)
-    scope: anyio.CancelScope | None = None
-    stopped: anyio.Event = field(default_factory=anyio.Event)
-
 
 class Keeper:
     """Keeps registrations in etcd."""
 
     def __init__(self, client: Client, pool: SessionPool) -> None:
-        self._pool = pool
         self._gateway = client.calls
         self._cluster = client.state
         self._clock = client.clock
         self._chance = client.random
         self._home = client.home
-        self._tick = client.ticker.every(math.inf, self._look)
-        # The sessions for new registrations: by ttl, or by registration where it is alone.
-        self._current: dict[Key, SharedSession[Publisher]] = {}
-        # All sessions, those that are being left or closed too.
-        self._sessions: dict[SharedSession[Publisher], None] = {}
-        self._opening: dict[Key, _Opening] = {}
+        self._tick = client.ticker.every(math.inf, self._run_due)
+        self._sessions = RegistrationSessions(client, pool, opened=self._opened, lost=self._lose)
         self._away: dict[Publisher, None] = {}
         self._gone: list[tuple[Publisher, LeasedKey]] = []
         self._agenda: list[tuple[float, int, Publisher]] = []
         self._order = itertools.count()
-        self._look_at_doubts = self._look_at_keys = -math.inf
+        self._doubts_due = self._keys_due = -math.inf
 
     @property
     def usable(self) -> bool:
@@ -90,7 +73,7 @@ class Keeper:
         else:
             delay = publisher.delay
             if delay <= 0:
-                self._try(publisher)
+                self._attempt(publisher)
                 return
             self._plan_in(delay, publisher)
         self._pace()
@@ -107,19 +90,13 @@ class Keeper:
             publisher.stage = Stage.RESTING
         self.plan(publisher)
 
-    def _try(self, publisher: Publisher) -> None:
-        key: Key = publisher if publisher.alone else publisher.ttl
-        shared = self._current.get(key)
+    def _attempt(self, publisher: Publisher) -> None:
+        shared = self._sessions.current(publisher)
         if shared is not None and not shared.lost:
             self._write(publisher, shared)
             return
         publisher.stage = Stage.OPENING
-        opening = self._opening.get(key)
-        if opening is None:
-            opening = self._opening[key] = _Opening()
-            if not self._home.start("open a session of registrations", self._open, key, publisher.ttl, opening):
-                opening.stopped.set()
-        opening.waiting[publisher] = None
+        self._sessions.open(publisher)
 
     def _write(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
         """Write one key, together with all others that become due at the same moment."""
@@ -135,7 +112,7 @@ class Keeper:
         if publisher.is_there:
             self.plan(publisher)
 
-    def _look(self) -> None:
+    def _run_due(self) -> None:
         now = self._clock.monotonic()
         self._restore_deleted()
         if self.usable:
@@ -146,18 +123,18 @@ class Keeper:
             if publisher.stage is Stage.PLANNED and publisher.due == due:
                 publisher.stage = Stage.RESTING
                 if self.usable:
-                    self._try(publisher)
+                    self._attempt(publisher)
                 else:
                     self.plan(publisher)
-        if now >= self._look_at_doubts:
-            self._look_at_doubts = now + _DOUBT_EVERY - GRAIN / 2
-            self._look_at_sessions(now)
+        if now >= self._doubts_due:
+            self._doubts_due = now + _DOUBT_EVERY - GRAIN / 2
+            self._check_sessions(now)
         self._pace()
 
     def _pace(self) -> None:
         """Tick often only while something is due soon."""
         busy = self._agenda or self._away or self._gone
-        self._tick.period = GRAIN if busy else _DOUBT_EVERY if self._sessions else math.inf
+        self._tick.period = GRAIN if busy else _DOUBT_EVERY if self._sessions.all else math.inf
 
     def _restore_deleted(self) -> None:
         """Write deleted keys again, except those that went with their lease."""
@@ -173,14 +150,14 @@ class Keeper:
             return
         tenants, shared.tenants = list(shared.tenants), {}
         # Revoked although lost: an etcd restored from a backup may have the lease again, with its keys.
-        self._retire(shared)
+        self._sessions.retire(shared)
         for publisher in tenants:
             if publisher.shared is shared and not publisher.ended:
                 publisher.lose_session(shared.session.lost.reason or "")
                 self._replan(publisher)
 
-    def _look_at_sessions(self, now: float) -> None:
-        for shared in list(self._sessions):
+    def _check_sessions(self, now: float) -> None:
+        for shared in list(self._sessions.all):
             if shared.doubt_changed():
                 for publisher in list(shared.tenants):
                     publisher.report_change()
@@ -188,71 +165,20 @@ class Keeper:
             if others and self.usable and shared.in_trouble and now >= shared.sorted_at + shared.session.ttl / 3:
                 shared.sorted_at = now
                 self._home.start("find out which registrations are refused", self._sort_out, shared)
-        if now >= self._look_at_keys and self.usable:
-            self._look_at_keys = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
-            self._home.start("look at the keys of registrations", self._look_at_all)
+        if now >= self._keys_due and self.usable:
+            self._keys_due = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
+            self._home.start("look at the keys of registrations", self._check_keys)
 
-    async def _open(self, key: Key, ttl: int, opening: _Opening) -> None:
-        """Open a session for the waiting registrations, or record for each why there is none."""
-        failure: TideoverError | None = None
-        shared: SharedSession[Publisher] | None = None
-        with anyio.CancelScope() as opening.scope:
-            if not opening.waiting:
-                opening.scope.cancel()
-            for other in list(self._sessions):
-                if other.lost:
-                    await other.closed.wait()
-            try:
-                shared = SharedSession(await self._pool.open(ttl, component="discovery"))
-            except TideoverError as exc:
-                failure = exc
-        if self._opening.get(key) is opening:
-            del self._opening[key]
-        opening.stopped.set()
-        waiting = list(opening.waiting)
+    def _opened(self, shared: SharedSession[Publisher] | None, waiting: Sequence[Publisher]) -> None:
+        """Use a session that was opened for registrations; None where that has failed."""
         for publisher in waiting:
-            publisher.stage = Stage.RESTING
-        if shared is not None:
-            self._begin(key, shared, waiting)
-        elif not isinstance(failure, Closed):
-            for publisher in waiting:
-                if failure is not None:
-                    publisher.record_error(failure)
+            if shared is None:
                 self.plan(publisher)
-
-    def _begin(self, key: Key, shared: SharedSession[Publisher], waiting: Iterable[Publisher]) -> None:
-        self._current[key] = shared
-        self._sessions[shared] = None
-        for publisher in waiting:
-            self._write(publisher, shared)
-        if self._look_at_keys == -math.inf:
-            self._look_at_keys = self._clock.monotonic() + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
-        shared.session.lost.then(partial(self._lose, shared))
-        if not shared.tenants:
-            self._retire(shared)
+            else:
+                self._write(publisher, shared)
+        if shared is not None and self._keys_due == -math.inf:
+            self._keys_due = self._clock.monotonic() + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
         self._pace()
-
-    def _retire(self, shared: SharedSession[Publisher]) -> None:
-        """Close a session without registrations, in the background."""
-        self.withdraw(shared)
-        shared.closing = True
-        self._home.start("close a session of registrations", self.close, shared)
-
-    def withdraw(self, shared: SharedSession[Publisher]) -> None:
-        """Add no registrations to a session any more."""
-        for key, current in list(self._current.items()):
-            if current is shared:
-                del self._current[key]
-
-    async def close(self, shared: SharedSession[Publisher]) -> str | None:
-        """Close a session; return why its keys may still be in etcd, None if they are gone."""
-        self.withdraw(shared)
-        shared.closing = True
-        try:
-            return await self._pool.close(shared.session)
-        finally:
-            shared.closed.set()
-            self._sessions.pop(shared, None)
 
     async def _sort_out(self, shared: SharedSession[Publisher]) -> None:
         """Move all registrations but the refused ones to another session."""
@@ -265,7 +191,7 @@ class Keeper:
         shared.suspected = False
         if not refused or refused.keys() >= tenants.keys():
             return
-        self.withdraw(shared)
+        self._sessions.withdraw(shared)
         for full, publisher in tenants.items():
             if publisher not in shared.tenants or publisher.ended:
                 continue
@@ -311,7 +237,7 @@ class Keeper:
             self._write_alone(publisher, shared)
         if not left:
             for publisher in publishers:
-                self._rest(publisher)
+                self._end_try(publisher)
 
     async def _write_out(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
         """Write one key until etcd has the endpoint, or there is a reason to wait."""
@@ -320,14 +246,13 @@ class Keeper:
                 await write(publisher, shared, gateway=self._gateway, leave=self._leave, gone=self._record_gone)
         finally:
             publisher.writing = None
-        self._rest(publisher)
+        self._end_try(publisher)
 
-    def _rest(self, publisher: Publisher) -> None:
+    def _end_try(self, publisher: Publisher) -> None:
         """End a try: plan the next one unless etcd has the endpoint."""
         publisher.stage = Stage.RESTING
         publisher.changed.fire()
-        key: Key = publisher if publisher.alone else publisher.ttl
-        if not publisher.is_current or self._current.get(key) is not publisher.shared:
+        if not publisher.is_current or self._sessions.current(publisher) is not publisher.shared:
             self.plan(publisher)
 
     def _leave(self, publisher: Publisher, shared: SharedSession[Publisher], left: bytes | None) -> None:
@@ -336,16 +261,16 @@ class Keeper:
         if left is not None:
             shared.left.add(left)
         if not shared.tenants and not shared.closing:
-            self._retire(shared)
+            self._sessions.retire(shared)
 
     def _record_gone(self, publisher: Publisher, own: LeasedKey) -> None:
         # Looked at by the next tick: whether the key went with its lease is known in a moment.
         self._gone.append((publisher, own))
         self._pace()
 
-    async def _look_at_all(self) -> None:
+    async def _check_keys(self) -> None:
         """Write the keys again that have changed without news from the watch."""
-        for shared in list(self._sessions):
+        for shared in list(self._sessions.all):
             asked = {each.own: each for each in shared.tenants if each.own is not None and each.is_there}
             revisions = {own: own.mod_revision for own in asked}
             if not asked:
@@ -366,14 +291,7 @@ class Keeper:
             self._away.pop(publisher, None)
             if publisher.stage is not Stage.WRITING:
                 publisher.stage = Stage.RESTING
-        stopped = []
-        for opening in self._opening.values():
-            for publisher in publishers:
-                opening.waiting.pop(publisher, None)
-            if not opening.waiting:
-                stopped.append(opening.stopped)
-                if opening.scope is not None:
-                    opening.scope.cancel()
+        stopped = self._sessions.stop_waiting(publishers)
         with anyio.move_on_after(patience):
             await _written(publishers)
         for publisher in publishers:
@@ -385,7 +303,11 @@ class Keeper:
 
     def places(self, publisher: Publisher) -> list[SharedSession[Publisher]]:
         """Return the sessions that a registration belongs to."""
-        return [shared for shared in self._sessions if publisher in shared.tenants]
+        return [shared for shared in self._sessions.all if publisher in shared.tenants]
+
+    async def close(self, shared: SharedSession[Publisher]) -> str | None:
+        """Close a session; return why its keys may still be in etcd, None if they are gone."""
+        return await self._sessions.close(shared)
 
 
 async def _written(publishers: Iterable[Publisher]) -> None:

@@ -135,7 +135,7 @@ class Publisher:
         """Return the status, also in a forked child."""
         endpoint = self.endpoint
         try:
-            state, doubt = self.state, self._doubt()
+            state, doubt = self.state, self._loss_text()
         except Closed as exc:
             # In a forked child: session and key have stayed with the parent.
             state, doubt = RegistrationState.UNCONFIRMED, str(exc)
@@ -151,7 +151,7 @@ class Publisher:
             error=self.error or doubt,
         )
 
-    def _doubt(self) -> str | None:
+    def _loss_text(self) -> str | None:
         loss = None if self.shared is None or self.ended else self.shared.session.loss()
         return None if loss is None else str(loss)
 
@@ -225,7 +225,7 @@ class Publisher:
             return
         self._shown = now
         if now is RegistrationState.UNCONFIRMED:
-            why = self._doubt()
+            why = self._loss_text()
             self.report(f"unconfirmed: its key stays in etcd as long as etcd is away ({why})", logging.WARNING)
         elif (before, now) == (RegistrationState.UNCONFIRMED, RegistrationState.REGISTERED):
             self.report("confirmed again")

@@ -313,7 +313,7 @@ class KeyWatches:
             # What makes a watch end may have ended leases as well.
             self._anchors.hurry()
             self._tried.add(member)
-            await self._direct.rest(self._tried, rounds=self._rounds)
+            await self._direct.back_off(self._tried, rounds=self._rounds)
             self._rounds += not self._tried
 
     def _home(self) -> str | None:

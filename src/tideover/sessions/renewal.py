@@ -146,7 +146,7 @@ class LeaseRenewer:
                 tried.add(member)
                 past = all(turn.tenure.left < 0 for turn in turns)
                 with anyio.move_on_after(min(turn.holdings.patience for turn in turns)):
-                    await self._direct.rest(
+                    await self._direct.back_off(
                         tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
                     )
                 rounds += not tried

@@ -17,17 +17,7 @@ _LEAST = 0.001
 
 
 async def attempt(store: Store, op: Op[R], *, member: str, timeout: float) -> R | Fault:
-    """Ask one member once.
-
-    Args:
-        store: The cluster.
-        op: What to do.
-        member: Whom to ask.
-        timeout: Seconds to wait.
-
-    Returns:
-        The answer, or what went wrong; `UNANSWERED` of a store that overstays its time.
-    """
+    """Ask one member once, and return the answer or the fault; `UNANSWERED` of a store that overstays its time."""
     answer: R | Fault = UNANSWERED
     try:
         with anyio.move_on_after(timeout):

@@ -171,11 +171,7 @@ class Status(Op[StatusResult]):
 
 @dataclass(frozen=True, slots=True)
 class AlarmListResult:
-    """The answer to an `AlarmList`.
-
-    Attributes:
-        alarms: Of all members, such as `"NOSPACE"`.
-    """
+    """The alarms of all members, such as `"NOSPACE"`."""
 
     header: Header
     alarms: frozenset[str]
@@ -208,11 +204,7 @@ class MemberList(Op[MemberListResult]):
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """The answer to a `Put` or a `Delete`.
-
-    Attributes:
-        header: With the revision at which the write was applied.
-    """
+    """The answer to a `Put` or a `Delete`; the header's revision is the one at which the write was applied."""
 
     header: Header
     deleted: int = 0

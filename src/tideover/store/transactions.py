@@ -49,10 +49,7 @@ class TxnResult:
     results: tuple[RangeResult | WriteResult, ...] = ()
 
     def entries(self, step: int) -> RangeResult:
-        """Return the answer to a step that was a `Range`.
-
-        Args:
-            step: The place among the steps taken, from 0.
+        """Return the answer to a step that was a `Range`, by its place among the steps that were executed, from 0.
 
         Raises:
             TypeError: It was not a `Range`.
@@ -63,10 +60,7 @@ class TxnResult:
         return found
 
     def written(self, step: int) -> WriteResult:
-        """Return the answer to a step that was a write.
-
-        Args:
-            step: The place among the steps taken, from 0.
+        """Return the answer to a step that was a write, likewise.
 
         Raises:
             TypeError: It was a `Range`.

@@ -56,6 +56,7 @@ from tideover.telemetry.members import (
     member_unused,
     members_unlisted,
     tls_kept,
+    transport_proxied,
 )
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset
@@ -139,6 +140,7 @@ __all__ = [
     "snapshot_written",
     "task_failed",
     "tls_kept",
+    "transport_proxied",
     "unobserve",
     "watch_restarted",
     "within",

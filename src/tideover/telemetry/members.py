@@ -28,6 +28,15 @@ def member_unused(member: str, why: str) -> None:
     event("tideover.member.unused", f"member {member!r} is not used: {why}", "config")
 
 
+def transport_proxied(member: str, way: str) -> None:
+    """Report that gRPC was chosen, because the environment names a proxy for a member."""
+    text = (
+        f"calls to {member} go over gRPC, {way}: tideover's own transport knows no proxies; spare etcd from it, "
+        "or name a transport (TIDEOVER_TRANSPORT)"
+    )
+    event("tideover.transport.proxied", text, "config", _of(member), about=member)
+
+
 def members_unlisted(member: str, why: str) -> None:
     """Report that a member did not list the cluster's members; the known ones stay in use."""
     text = f"the member list of {member} {why}"

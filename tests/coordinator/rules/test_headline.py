@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.coordinator.reports import OUTAGE, away, facts
-from tideover.cluster.rules.health import found
+from tideover.cluster.rules.health import finding
 from tideover.coordinator.rules.headline import announcement, headline, why
 from tideover.status import QuorumStatus, StatusReport
 from tideover.types import Diagnosis, HealthState
@@ -74,5 +74,5 @@ def test_every_diagnosis_has_words(diagnosis: Diagnosis) -> None:
     for report in (facts(diagnosis=diagnosis, quorum=quorum), away(diagnosis)):
         assert str(headline(report)).endswith(".")
         assert announcement(report).endswith(f". State {report.state}.")
-    assert found(diagnosis, quorum)
-    assert found(diagnosis, quorum, past=True)
+    assert finding(diagnosis, quorum)
+    assert finding(diagnosis, quorum, past=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -156,9 +159,19 @@ def test_one_loop_after_another() -> None:
     assert [asyncio.run(use()) for _ in range(3)] == [b"reply"] * 3
 
 
-def test_uvloop() -> None:
-    """The same on uvloop, with connecting, closing and broken connections, where it is installed."""
-    uvloop = pytest.importorskip("uvloop")
+@pytest.fixture
+def uvloop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """uvloop, from a folder of its own: in the environment of the tests it would become uvicorn's event loop."""
+    if folder := os.environ.get("TIDEOVER_UVLOOP_DIR"):
+        monkeypatch.syspath_prepend(folder)
+    yield pytest.importorskip("uvloop")
+    if folder:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "uvloop"]:
+            del sys.modules[name]
+
+
+def test_uvloop(uvloop: Any) -> None:
+    """The same on uvloop, with connecting, closing and broken connections."""
 
     async def break_off(peer: Peer) -> None:
         await peer.begin()

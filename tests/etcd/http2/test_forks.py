@@ -34,6 +34,13 @@ def in_child(work: Callable[[], bytes]) -> bytes:
     return found
 
 
+@pytest.fixture
+def _by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the environment names a transport nor a proxy."""
+    for variable in ("TIDEOVER_TRANSPORT", "grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -60,10 +67,10 @@ async def test_a_child_has_nothing_of_its_parents_connections() -> None:
 
 @pytest.mark.etcd
 @pytest.mark.any_etcd
-@pytest.mark.takes(10)
-def test_fork_while_connected(etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.takes(15)
+@pytest.mark.usefixtures("_by_default")
+def test_fork_while_connected(etcd_server: EtcdServer) -> None:
     """Children connect beside their parent; what they inherit is refused; the puts of the parent never fail."""
-    monkeypatch.setenv("TIDEOVER_TRANSPORT", "http2")
     (said,) = play("while_open", etcd_server.endpoint, "fork")
     *connecting, busy, inherited = said["children"]
     assert connecting == ["available"] * 3
@@ -75,11 +82,25 @@ def test_fork_while_connected(etcd_server: EtcdServer, monkeypatch: pytest.Monke
 
 @pytest.mark.etcd
 @pytest.mark.any_etcd
-def test_grpc_is_not_imported(etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With this transport chosen, a coordinator that does everything has not loaded grpc."""
-    monkeypatch.setenv("TIDEOVER_TRANSPORT", "http2")
-    (said,) = play("loaded", etcd_server.endpoint)
-    assert said["grpc"] == []
+@pytest.mark.usefixtures("_by_default")
+def test_fork_after_close(etcd_server: EtcdServer) -> None:
+    """Whatever was kept of a closed coordinator each child connects, also by entering what was made before."""
+    *said, last = play("after_close", etcd_server.endpoint, "kept", "2")
+    assert [each["child"] for each in said] == ["available"] * 2
+    assert last["kept"] > 0
+    *said, here = play("closed_in_the_loop", etcd_server.endpoint)
+    assert [each["child"] for each in said] == ["available"] * 4
+    children, here = play("made_before", etcd_server.endpoint)
+    assert [each.split()[:2] for each in (*children["each"], *here["each"])] == [["available", "True"]] * 3
+
+
+@pytest.mark.etcd
+@pytest.mark.any_etcd
+@pytest.mark.usefixtures("_by_default")
+def test_grpc_is_not_needed(etcd_server: EtcdServer) -> None:
+    """A coordinator that does everything neither loads grpc nor needs it to be installed, and starts no thread."""
+    (said,) = play("without_grpc", etcd_server.endpoint)
+    assert said["grpc"] == ["grpc"]  # which is what makes an import fail
     assert said["state"] == "available"
     assert said["threads"] <= 2
 

@@ -6,15 +6,7 @@ from tideover.policies import RetryPolicy
 
 
 def delay_cap(policy: RetryPolicy, attempt: int) -> float:
-    """Return the upper bound of the delay after a failed attempt.
-
-    Args:
-        policy: The caller's policy.
-        attempt: How many attempts have been made, from 1.
-
-    Returns:
-        Seconds.
-    """
+    """Return the most seconds of delay after so many failed attempts."""
     try:
         growth = policy.wait_exp_base ** (attempt - 1)
     except OverflowError:
@@ -23,16 +15,10 @@ def delay_cap(policy: RetryPolicy, attempt: int) -> float:
 
 
 def next_delay(policy: RetryPolicy, attempt: int, *, chance: float, left: float) -> float | None:
-    """Decide whether to try again, and when.
-
-    Args:
-        policy: The caller's policy.
-        attempt: How many attempts have been made, from 1.
-        left: Seconds left until the call's deadline.
+    """Return seconds to wait before the next attempt.
 
     Returns:
-        Seconds to wait before the next attempt, or None to give up: the attempts are used up, or the wait
-        would reach the deadline.
+        None where the attempts are used up, or the wait would reach the call's deadline.
     """
     if attempt >= policy.attempts:
         return None

@@ -13,8 +13,7 @@ _SOME_FOLDERS = 8
 def other_spelling(namespace: str) -> str | None:
     """Return the namespace that a person may have meant instead: with the slash at its start, or without it.
 
-    Args:
-        namespace: The namespace; the empty one has no other spelling.
+    The empty one has no other spelling.
     """
     if not namespace:
         return None
@@ -22,11 +21,7 @@ def other_spelling(namespace: str) -> str | None:
 
 
 def place_of(key: bytes) -> tuple[bytes, str] | None:
-    """Return the namespace of a key and the tree that it is in; None if it is none of tideover's.
-
-    Args:
-        key: The key as etcd has it.
-    """
+    """Return the namespace of a key and the tree that it is in; None if it is none of tideover's."""
     found = ((key.find(b"/" + tree.encode()), tree) for tree in TREES)
     at, tree = min(((at, tree) for at, tree in found if at >= 0), default=(-1, ""))
     return (key[:at], tree) if tree else None

@@ -34,14 +34,7 @@ class RetryBudget:
         return self.tokens > self.capacity / 2
 
     def after(self, *, succeeded: bool) -> RetryBudget:
-        """Return the budget after one attempt.
-
-        Args:
-            succeeded: Whether the attempt did.
-
-        Returns:
-            The new budget.
-        """
+        """Return the budget after one attempt."""
         if succeeded and not self.spent:
             return self
         spent = max(0.0, self.spent - self.earned) if succeeded else min(self.capacity, self.spent + 1.0)

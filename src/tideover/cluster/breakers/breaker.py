@@ -22,15 +22,13 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """One lane's breaker.
+    """One lane's breaker, of which `close_after` consecutive good probes close an open one.
 
     Attributes:
-        close_after: Consecutive good probes that close an open breaker.
-        state: Where it stands.
         failing_since: When the first of the present run of bad probes was sent, in monotonic seconds; None if
             the last one was good or excused.
         good: Consecutive good probes since it opened.
-        closed: Whether calls are let through; worked out once, because every call asks.
+        closed: Whether calls are let through; computed once, because every call asks.
     """
 
     close_after: int = 1
@@ -56,16 +54,7 @@ class Breaker:
         return replace(self, failing_since=None) if self.closed else self._opened()
 
     def failed(self, sent_at: float, now: float, *, trip_after: float) -> Breaker:
-        """Return the breaker after a bad probe.
-
-        Args:
-            sent_at: When the probe was sent, in monotonic seconds.
-            now: The present, in monotonic seconds.
-            trip_after: Seconds of failing after which a closed breaker opens.
-
-        Returns:
-            The new breaker.
-        """
+        """Return the breaker after a bad probe; `trip_after` seconds of bad probes open a closed one."""
         if not self.closed:
             return self._opened()
         since = sent_at if self.failing_since is None else self.failing_since

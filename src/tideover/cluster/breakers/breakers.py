@@ -89,7 +89,7 @@ class Breakers:
             while self.suspected and self.health.quorum.closed:
                 await self._changed.wait()
 
-    async def rest(
+    async def back_off(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:
         """Go on at once while there are members left; else wait a moment, and begin again with all of them.
@@ -99,7 +99,7 @@ class Breakers:
         the other, for the members have all of them to refuse.
 
         Args:
-            tried: Who has been asked without success; emptied when all have been.
+            tried: The members asked without success; emptied when all have been.
             factor: How many times longer to wait, as long as no outage is declared.
             rounds: How often all of them have been asked without success before; each time doubles the moment.
             everybody: Whether one has spoken for all of them: a quorum has refused.

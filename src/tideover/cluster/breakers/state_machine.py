@@ -20,18 +20,18 @@ from tideover.types import Diagnosis, HealthState
 
 @dataclass(frozen=True, slots=True)
 class HealthRules:
-    """The numbers of the state machine.
+    """The numbers of the state machine, in seconds.
 
     Attributes:
-        outage_after: Seconds of failing before an outage is declared.
-        leader_change: Seconds that a leader change may take before it counts as failing.
-        slow_after: Seconds within which a probe must be answered.
-        idle_interval: Seconds between probes while all is well, at the most.
-        outage_interval: Seconds between rounds of probes while it is not.
-        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
-            at each member that does not see them, and after the loss of the quorum nothing renews them. Infinite
-            where etcd knows no user.
-        start_patience: Seconds that the first round waits for any member to answer; 0 means `slow_after`.
+        outage_after: Of failing before an outage is declared.
+        leader_change: That a leader change may take before it counts as failing.
+        slow_after: Within which a probe must be answered.
+        idle_interval: Between probes while all is well, at the most.
+        outage_interval: Between rounds of probes while it is not.
+        touch_every: Between two questions to each member that is not in use: etcd's simple tokens expire at each
+            member that does not see them, and after the loss of the quorum nothing renews them. Infinite where
+            etcd knows no user.
+        start_patience: That the first round waits for any member to answer; 0 means `slow_after`.
 
     Raises:
         ValueError: A number is not positive.
@@ -54,15 +54,7 @@ class HealthRules:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The outcome of one round of probes.
-
-    Attributes:
-        diagnosis: What it says.
-        quorum_ok: Whether a linearizable read was answered in time.
-        member_ok: Whether any member answered a serializable read, as far as was asked.
-        sent_at: When the round began, in monotonic seconds.
-        now: When it was judged, in monotonic seconds.
-    """
+    """One round of probes: was a linearizable read answered in time, and any serializable one?"""
 
     diagnosis: Diagnosis
     quorum_ok: bool
@@ -73,11 +65,10 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Where the state machine stands.
+    """The state of the state machine.
 
     Attributes:
-        state: One of the three states.
-        diagnosis: Of the last round; may say LEADER_CHANGE while the state is still AVAILABLE.
+        diagnosis: Of the last round; may be LEADER_CHANGE while the state is still AVAILABLE.
         since: When the present state began, in monotonic seconds.
         lost_at: When the state last left AVAILABLE; a proof sent before that proves nothing now.
         quorum: The breaker of linearizable reads and writes.
@@ -115,14 +106,7 @@ class Health:
         return failing or self.outage_declared
 
     def assess(self, seen: Assessment, rules: HealthRules) -> Health:
-        """Apply a round of probes.
-
-        Args:
-            seen: The round.
-
-        Returns:
-            The next state; `since` moves only if the state changed.
-        """
+        """Return the health after a round of probes; `since` moves only if the state changed."""
         trip_after = rules.outage_after if self.decided else 0.0
         excused = self.decided and seen.diagnosis is Diagnosis.LEADER_CHANGE
         if seen.quorum_ok:

@@ -10,17 +10,7 @@ from tideover.types import Diagnosis
 
 
 class Answer(StrEnum):
-    """How one member answered one probe.
-
-    Attributes:
-        OK: In time.
-        LATE: It answered, but after the time a probe is given.
-        NO_LEADER: It said that it has no leader.
-        SILENT: Nothing came.
-        UNREACHABLE: No connection.
-        REFUSED: It refused this client's credentials.
-        FAILED: It answered with another error.
-    """
+    """How one member answered one probe: LATE is after the time a probe is given, FAILED with any other error."""
 
     OK = "ok"
     LATE = "late"
@@ -33,12 +23,7 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberAnswers:
-    """One member's answers in one round of probes.
-
-    Attributes:
-        quorum: To a linearizable read.
-        member: To a serializable read.
-    """
+    """One member's answers in one round of probes: to a linearizable read, and to a serializable one."""
 
     quorum: Answer
     member: Answer
@@ -71,7 +56,7 @@ def diagnose(
     alarms: Collection[str] = (),
     answering: int | None = None,
 ) -> Diagnosis:
-    """Say what is wrong.
+    """Return what is wrong.
 
     A leader change and a lost quorum look alike at first: members answer, and none has a leader. What tells
     them apart is whether enough members answer to elect one, and for how long they have not.
@@ -81,11 +66,7 @@ def diagnose(
         members: How many voting members the cluster has.
         leaderless: Seconds since a quorum last answered.
         leader_change: Seconds that electing a leader may take.
-        alarms: What etcd has raised.
         answering: How many different voting members answered at all; None means that each answer is another's.
-
-    Returns:
-        The diagnosis.
     """
     if any(a.quorum is Answer.OK for a in answers):
         return diagnosis_of(alarms)

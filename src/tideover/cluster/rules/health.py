@@ -37,7 +37,7 @@ def sentence(diagnosis: Diagnosis) -> str:
     return _SENTENCES[diagnosis]
 
 
-def found(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> str:
+def finding(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> str:
     """Return what the members said: `"1 of 3 members answers"`; `past` for what was found some time ago."""
     if diagnosis in _FOUND:
         return _FOUND[diagnosis]

@@ -14,12 +14,7 @@ from tideover.types import ClusterMember
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to change.
-
-    Attributes:
-        missing: Listed voters that no member in use is known to be: to be looked for.
-        leaving: Members learned before that leave.
-    """
+    """The changes: listed voters at no member in use, which are looked for; and learned ones that leave."""
 
     missing: tuple[ClusterMember, ...]
     leaving: frozenset[str]
@@ -32,17 +27,10 @@ def plan(
     learned: Collection[str],
     seen: Mapping[str, Collection[int]],
 ) -> Plan:
-    """Compare a member list with the members in use.
+    """Compare a member list with the members in use; `seen` are the ids that have answered at each endpoint.
 
-    Args:
-        listed: The list.
-        given: Endpoints that the user named.
-        learned: Endpoints taken from a list before.
-        seen: For endpoints that have answered, the ids of the members that have answered there.
-
-    Returns:
-        What is to change. A given endpoint is never given up, and stands for its member; one behind which several
-        listed members have answered, such as a load balancer, stands for none of them.
+    A given endpoint is never given up, and stands for its member; one behind which several listed members have
+    answered, such as a load balancer, stands for none of them.
     """
     voters = {member.id: member for member in listed if not member.learner}
 
@@ -62,15 +50,9 @@ def plan(
 
 
 def counted(answering: Collection[str], *, seen: Mapping[str, Collection[int]], voters: Collection[int]) -> int:
-    """Return how many voting members have answered.
+    """Return how many voting members have answered; without `voters` any member counts.
 
-    Args:
-        answering: The endpoints that answered.
-        seen: For endpoints that have answered, the ids of the members that have answered there.
-        voters: The ids of the voting members; empty if they are not known.
-
-    Returns:
-        How many; two endpoints of one member count once, and one of no voting member not at all.
+    Two endpoints of one member count once, and one of no voting member not at all.
     """
     who: set[int | str] = set()
     for endpoint in answering:

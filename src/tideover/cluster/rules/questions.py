@@ -25,16 +25,13 @@ _TO_ALL = (Answer.UNREACHABLE, Answer.SILENT, Answer.REFUSED, Answer.FAILED)
 def lanes_to_ask(
     quorum: Answer | None, member: Answer | None, *, asked_ago: float, foreign: bool = False
 ) -> tuple[Lane, ...]:
-    """Return which questions a member is asked in this round.
+    """Return what a member is asked in this round: both, or only the question whose answer includes the other's.
 
     Args:
         quorum: Its newest answer to a linearizable read; None if it was not asked yet.
         member: Its newest answer to a serializable read, likewise.
         asked_ago: Seconds since that was asked.
         foreign: Whether it was of another cluster: only a quorum can tell that it has taken the place of ours.
-
-    Returns:
-        Both; or only the one whose answer includes the other's.
     """
     if member is not None and member not in _ANSWERED and not foreign:
         return (Lane.MEMBER,)
@@ -46,10 +43,7 @@ def lanes_to_ask(
 def completed(quorum: Answer | None, member: Answer | None, *, lately: Answer | None) -> MemberAnswers:
     """Return a member's answers of one round, with what follows from the question that was asked for the other.
 
-    Args:
-        quorum: The answer to a linearizable read; None if that was not asked.
-        member: The answer to a serializable read, likewise.
-        lately: The newest answer to a serializable read of an earlier round.
+    None is a question that was not asked; `lately` is the newest answer to a serializable read before.
     """
     if quorum is None:
         quorum = Answer.SILENT if member is None or member in _ANSWERED else member
@@ -60,11 +54,9 @@ def completed(quorum: Answer | None, member: Answer | None, *, lately: Answer | 
 
 
 def pause_after(questions: int, *, least: float, news: bool, diagnosis: Diagnosis) -> float:
-    """Return seconds from one round to the next while something is wrong.
+    """Return seconds from one round of so many questions to the next while something is wrong.
 
     Args:
-        questions: How many the round has asked.
-        least: Seconds at the least.
         news: Whether its verdict differs from the one before.
         diagnosis: What it found; an election ends soon, so that it is followed closely, for 2 s at the most.
     """

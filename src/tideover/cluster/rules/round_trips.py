@@ -18,12 +18,7 @@ _TOGETHER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RoundTrips:
-    """What a member's answers have shown.
-
-    Attributes:
-        smoothed: The smoothed round trip in seconds; None before the first one.
-        deviation: Its mean deviation in seconds.
-    """
+    """The smoothed round trip of a member in seconds, None before the first one, and its mean deviation."""
 
     smoothed: float | None = None
     deviation: float = 0.0
@@ -36,14 +31,7 @@ class RoundTrips:
         return RoundTrips(0.875 * self.smoothed + 0.125 * seconds, deviation)
 
     def limit(self, least: float) -> float:
-        """Return how long to wait for an answer.
-
-        Args:
-            least: Seconds to wait where the link takes no time.
-
-        Returns:
-            Seconds: that and what the link takes, but no more than 5 unless `least` is.
-        """
+        """Return seconds to wait for an answer: `least` and the link's time, at most 5 unless `least` is more."""
         if self.smoothed is None:
             return least
         return min(least + self.smoothed + 4 * self.deviation, max(least, LONGEST))
@@ -51,14 +39,7 @@ class RoundTrips:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """An estimate that takes answers which come together for one.
-
-    Attributes:
-        now: The estimate.
-        before: The estimate before the present burst.
-        shortest: The shortest round trip in it.
-        at: When its last answer came, in monotonic seconds.
-    """
+    """An estimate that counts answers which come together as one: the shortest round trip of the present burst."""
 
     now: RoundTrips = RoundTrips()
     before: RoundTrips = RoundTrips()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tideover.cluster.rules.health import found, sentence
+from tideover.cluster.rules.health import finding, sentence
 from tideover.coordinator.rules.situation import is_away
 from tideover.status import Statement, StatusReport
 from tideover.types import Diagnosis, HealthState
@@ -18,7 +18,7 @@ _LASTING = {
 
 def why(report: StatusReport) -> str:
     """Return the diagnosis and what the members said: `"quorum lost: 1 of 3 members answers"`."""
-    return f"{report.diagnosis.value.replace('_', ' ')}: {found(report.diagnosis, report.quorum)}"
+    return f"{report.diagnosis.value.replace('_', ' ')}: {finding(report.diagnosis, report.quorum)}"
 
 
 def headline(report: StatusReport) -> Statement:

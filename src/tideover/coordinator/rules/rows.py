@@ -31,13 +31,7 @@ _GROUNDS = (Standing.UNCONFIRMED, Standing.CONFIRMED, Standing.HELD)
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Since when a primitive has been in a state, as far as reports have seen.
-
-    Attributes:
-        state: The state.
-        since: When it began, in monotonic seconds.
-        seen_at: When it was last seen so, in monotonic seconds.
-    """
+    """Since when a primitive has been in a state, as far as reports have seen."""
 
     state: HealthState | None
     since: float
@@ -65,17 +59,11 @@ class _Row(NamedTuple):
 def rows(
     report: StatusReport, before: Stands, *, now: float, live_limit: float
 ) -> tuple[tuple[PrimitiveStatus, ...], Stands]:
-    """Return the rows, and since when each has been in its state.
+    """Return the rows, and since when each is in its state; `before` is what the last report returned of that.
 
     No record says when a primitive changes its state. Most change with the health of etcd, whose times are
     known; content that ceases to be live for another reason says by its age when that was; and whatever was seen
-    in another state has changed since.
-
-    Args:
-        report: The facts.
-        before: What was returned with the last report.
-        now: The time in monotonic seconds.
-        live_limit: Seconds since the last proof for which content counts as live.
+    in another state has changed since. Content is live for `live_limit` seconds after its last proof.
     """
     # No state of a primitive has lasted from before the outage, or from before its end.
     floor = now - (report.seconds if report.outage is None else report.outage.seconds)
@@ -99,9 +87,6 @@ def _began(report: StatusReport, row: _Row, floor: float, now: float, live_limit
         return floor
     age = row.age if row.age is not None and math.isfinite(row.age) else 0.0
     return now - max(0.0, age - live_limit)
-
-
-# One row each --------------------------------------------------------------------------------------------------
 
 
 def _config(report: StatusReport) -> _Row:
@@ -194,9 +179,6 @@ def _locks(report: StatusReport) -> _Row:
         return row._replace(limit_words=f"no session: it is {later}")
     nearest = min(sessions, key=lambda session: session.seconds_left)
     return _renewed(row, nearest.last_proof, nearest.ttl, over=nearest.seconds_left <= 0)
-
-
-# What they have in common --------------------------------------------------------------------------------------
 
 
 def _row(

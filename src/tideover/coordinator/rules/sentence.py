@@ -11,13 +11,7 @@ from tideover.types import RegistrationState, Source
 
 
 def sentence(report: StatusReport, matter: str, *, base: str) -> str:
-    """Return the situation in a sentence or two, for people.
-
-    Args:
-        report: The facts.
-        matter: What is the matter with etcd, with what its members say.
-        base: The etcd prefix of all configuration keys.
-    """
+    """Return the situation in a sentence or two, for people; `matter` is what is the matter with etcd."""
     text = f"{matter}; {report.state} for {duration(report.seconds)}" if is_away(report) else matter
     wrong = [f"{member} belongs to another cluster and is not used." for member in report.identity.foreign]
     proxies = [member.endpoint for member in report.members if member.proxy]

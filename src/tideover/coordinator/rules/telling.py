@@ -17,16 +17,7 @@ from tideover.status import StatusReport
 def told(
     facts: StatusReport, before: Stands, *, now: float, live_limit: float, matter: str, base: str
 ) -> tuple[StatusReport, Stands]:
-    """Return the report with its words, and since when each primitive is in its state.
-
-    Args:
-        facts: The report without words.
-        before: What was returned with the last report.
-        now: The time in monotonic seconds.
-        live_limit: Seconds since the last proof for which content counts as live.
-        matter: What is the matter with etcd, with what its members say.
-        base: The etcd prefix of all configuration keys.
-    """
+    """Return the report with its words, and since when each primitive is in its state; see `rows`, `sentence`."""
     primitives, stands = rows(facts, before, now=now, live_limit=live_limit)
     report = replace(
         facts,

@@ -27,7 +27,6 @@ def listed(names: Iterable[str], most: int = _MOST, *, beyond: int = 0) -> str:
     """Return names in a row: `"a, b and c"`, `"a, b and 7 more"`.
 
     Args:
-        names: The names.
         most: How many are named, with "more" for one of them.
         beyond: How many there are that are not among `names`.
     """

@@ -41,9 +41,6 @@ def fails(report: StatusReport) -> tuple[Statement, ...]:
     return tuple(statement for rule in rules for statement in rule(report))
 
 
-# What works ----------------------------------------------------------------------------------------------------
-
-
 def _everything(report: StatusReport) -> Statement:
     led = listed(named(election.name) for election in report.elections)
     parts = ["config"] if report.config else []
@@ -108,9 +105,6 @@ def _locks(report: StatusReport) -> Iterator[Statement]:
         yield Statement("Locks of this host; each hold is recorded and compared later")
     if takes_writes(report):
         yield Statement("Writes")
-
-
-# What does not -------------------------------------------------------------------------------------------------
 
 
 def _failing_reads(report: StatusReport) -> Iterator[Statement]:

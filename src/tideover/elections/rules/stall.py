@@ -27,10 +27,9 @@ IDLE_LOOK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What a watcher knows of one deadline. All times are seconds on the boot-time clock.
+    """What a watcher knows of one deadline: since when the loop should have looked and has not, without a gap.
 
-    Attributes:
-        since: Since when the loop should have looked and has not, without a gap; infinite if it has looked.
+    In seconds on the boot-time clock; infinite if the loop has looked.
     """
 
     since: float = math.inf

@@ -23,6 +23,12 @@ from tideover.types import Entry
 NO_PLACE = "named after no lease: until it is deleted nobody behind it has the lock"
 
 
+@lru_cache(maxsize=64)
+def value_of(name: str, second: int) -> bytes:
+    """Return the value of a process's key, made in a second since 1970: who it is, for people, and since when."""
+    return Holder.now(name, second).encode()
+
+
 def key_of(name: str, lease_id: int) -> str:
     """Return a lease's key in the queue of a lock, below the namespace."""
     return f"locks/{name}/{lease_id:x}"

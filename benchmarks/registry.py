@@ -58,6 +58,7 @@ ROWS: tuple[Row, ...] = (
     fleet.ROW,
     locks.ROW,
     locks.CONTENDED,
+    locks.AGAIN,
     sessions.ROW,
     sessions.REGISTRATIONS,
     sessions.OPENING,

@@ -154,7 +154,7 @@ ELSEWHERE = {
     "telemetry/calls.py: int(port)": "an endpoint that has been checked",
     "cluster/dns.py: int(endpoint.rpartition(':')[2])": "the same",
     "etcd/http2/opening.py: int(endpoint.rpartition(':')[2])": "the same",
-    "cli/doctor.py: int(port)": "the same",
+    "cli/machine.py: int(port)": "the same",
     "elections/peers/listener.py: int(port)": "an option of the user's",
     "cli/become_command.py: int(sys.argv[1])": "an argument of our own making",
     "cli/become_command.py: int(sys.argv[2])": "the same",

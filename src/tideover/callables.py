@@ -36,9 +36,6 @@ def refuse_endpoint(function: Callable[..., Any], decorator: str) -> None:
     """Refuse to decorate a function that a route calls already: the route would go on calling it as it is.
 
     Seen are the routes of Starlette and of what is built on it, such as FastAPI.
-
-    Raises:
-        TypeError: It is the endpoint of a route.
     """
     if sys.getrefcount(function) <= _FRESH:
         return

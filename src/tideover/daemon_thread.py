@@ -19,9 +19,6 @@ async def in_daemon_thread(function: Callable[[], T], *, name: str) -> T:
 
     It runs in a thread of its own: one that hangs keeps neither the event loop nor the end of the process, as a
     thread of a pool would, nor does it take a place in the pool. Cancelling leaves the thread alone.
-
-    Raises:
-        Exception: The function did.
     """
     try:
         loop = asyncio.get_running_loop()

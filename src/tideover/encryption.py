@@ -1,11 +1,11 @@
 """The encryption of what is kept on disk: the keys, where they come from, and nothing that shows one.
 
 The cipher is Fernet of `cryptography` (https://github.com/fernet/spec): AES-128-CBC under HMAC-SHA256, so that
-what was altered cannot be opened. It knows no additional data; what a message belongs to stands inside it
-(`prefixes.sealing`). `cryptography` is the extra `crypto`, and imported when the first `Encryption` is made.
+what was altered cannot be opened. Fernet knows no additional data; what a message belongs to is inside the message
+(`prefixes.snapshots.sealing`). `cryptography` is the extra `crypto`, imported when the first `Encryption` is made.
 
 A source that gives no keys refuses no start: a service without snapshots is worth more than no service.
-Its problem is told of whenever keys are needed, and it is asked again then.
+Its problem is reported whenever keys are needed, and it is asked again then.
 """
 
 from __future__ import annotations
@@ -199,7 +199,6 @@ def _require_cryptography() -> None:
 
 
 def _ring_of(keys: object) -> Ring:
-    """Return keys that were handed in."""
     if isinstance(keys, str | bytes):
         try:
             return _parse(_raw(keys))

@@ -45,7 +45,6 @@ class Target:
     bootstrap: str | Path | None = None
 
     def __str__(self) -> str:
-        """Say it in words, without the password."""
         text = f"endpoints {', '.join(self.endpoints)}, namespace {self.namespace!r}"
         return text if self.username is None else f"{text}, user {self.username!r}"
 

@@ -1,7 +1,7 @@
 """Bytes that others wrote, as values or as one error.
 
 What stands in etcd, in a shared folder or in a message may be of another version, of a program with a fault, or
-of an attacker. Every decoder of such bytes stands on this module, which guarantees: `Malformed` and
+of an attacker. Every decoder of such bytes uses this module, which guarantees: `Malformed` and
 nothing else is raised, whatever the bytes are; sizes, depths and numbers have bounds; text is Unicode that can be
 encoded; and no message shows what was read. Bytes that mean two things, because a name occurs twice, are refused.
 

@@ -70,7 +70,6 @@ class Holder:
         return f"{self.name}{_SINCE}{self.since}".encode()
 
     def __str__(self) -> str:
-        """Return who, and since when."""
         return f"{shown(self.name)}{_SINCE}{shown(self.since)}" if self.since else shown(self.name)
 
 

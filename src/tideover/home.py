@@ -50,7 +50,6 @@ class EventLoop:
         self._ident = 0
 
     def __repr__(self) -> str:
-        """Show the loop and its thread."""
         return _describe(self._loop, self._thread)
 
     @classmethod

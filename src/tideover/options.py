@@ -27,7 +27,7 @@ Require = Literal["etcd", "config"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The validated options of a coordinator; `connect` documents them.
+    """The validated options of a coordinator: as many as `connect` has, which documents them.
 
     Raises:
         ValueError: One is out of range, or two contradict each other; the message names them.
@@ -60,7 +60,6 @@ class Options:
     bookkeeping: bool = True
 
     def __post_init__(self) -> None:
-        """Normalise and reject."""
         set_ = object.__setattr__
         _check_tls(self.tls)
         set_(self, "tls", tls_for(self.endpoints, self.tls))

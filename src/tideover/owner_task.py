@@ -43,11 +43,7 @@ class OwnerTask:
         return self._group
 
     async def aclose(self) -> None:
-        """Cancel what runs in the group, and wait until it has ended, whatever is being cancelled around.
-
-        Raises:
-            BaseException: What failed in the group.
-        """
+        """Cancel what runs in the group, and wait until it has ended, whatever is being cancelled around."""
         self._unwanted.set()
         cancelled: BaseException | None = None
         with anyio.CancelScope(shield=True):

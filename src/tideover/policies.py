@@ -56,7 +56,6 @@ class RetryPolicy:
     wait_exp_base: float = 2.0
 
     def __post_init__(self) -> None:
-        """Reject numbers that cannot work."""
         if self.attempts < 1:
             raise ValueError(f"attempts must be at least 1, not {self.attempts}")
         if not self.timeout > 0:
@@ -93,7 +92,6 @@ class CachePolicy:
     max_entries: int = 4096
 
     def __post_init__(self) -> None:
-        """Reject numbers that cannot work."""
         if not 0 <= self.ttl <= self.stale_if_error:
             raise ValueError(
                 f"need 0 <= ttl <= stale_if_error, not ttl={self.ttl}, stale_if_error={self.stale_if_error}"
@@ -120,7 +118,6 @@ class StalenessLimit:
     on_stale: OnStale = "serve"
 
     def __post_init__(self) -> None:
-        """Reject numbers and words that cannot work."""
         if isinstance(self.max_stale, bool) or not isinstance(self.max_stale, int | float):
             raise TypeError(f"max_stale must be a number of seconds, not {self.max_stale!r}")
         if not self.max_stale > 0:
@@ -151,7 +148,6 @@ class Tls:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Reject files that are not there."""
         if (self.cert is None) != (self.key is None):
             raise ValueError(f"need both cert and key or neither, not cert={self.cert!r}, key={self.key!r}")
         for name in ("ca", "cert", "key"):

@@ -52,7 +52,6 @@ class Record:
             self._mark_unknown(name)
 
     def __repr__(self) -> str:
-        """Show all fields, as of a dataclass."""
         fields = (f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__)
         return f"{type(self).__qualname__}({', '.join(fields)})"
 
@@ -86,7 +85,6 @@ def record(made: type[R]) -> type[R]:
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON would have it."""
     if isinstance(value, Enum):
         return _plain(value.value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -242,7 +242,7 @@ class Leader:
 
     Attributes:
         holder: The candidate: a random name, new for each candidacy.
-        term: How often the office has changed hands.
+        term: How often the leader has changed.
         address: Where it can be reached; empty if it does not say.
         value: What it has published.
         on_outage: What it does in an outage.

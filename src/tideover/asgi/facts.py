@@ -16,7 +16,7 @@ _READ_ONLY = tuple(READ_ONLY)
 
 
 class CoordinatorFacts:
-    """The facts of one coordinator."""
+    """The facts of one coordinator; see `rules.requirements.Facts`."""
 
     __slots__ = ("coordinator",)
 
@@ -25,28 +25,22 @@ class CoordinatorFacts:
 
     @property
     def available(self) -> bool:
-        """Whether the declared state is that a quorum answers."""
         return self.coordinator.health.state is _AVAILABLE
 
     @property
     def writable(self) -> bool:
-        """Whether a quorum answers and accepts writes, as far as is known."""
         health = self.coordinator.health
         return health.state is _AVAILABLE and health.diagnosis not in _READ_ONLY
 
     @property
     def brief(self) -> str:
-        """The diagnosis in words, without names and addresses."""
         return self.coordinator.health.brief
 
     def config(self, prefix: str) -> Iterable[Known]:
-        """Return what is known of the configuration under a prefix."""
         return self.coordinator.config.views_under(prefix)
 
     def service(self, name: str) -> KnownService:
-        """Return what is known of a service, and follow it."""
         return life_of(self.coordinator).parts.discovery.require(name)
 
     def standing(self, election: str) -> Standing | None:
-        """Return the standing with which this process leads an election; None if it does not."""
         return self.coordinator.standing(election)

@@ -30,7 +30,6 @@ class FenceMemory:
         self._largest: dict[str, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
-        """Count the locks."""
         return f"<FenceMemory of {len(self._largest)} locks>"
 
     def __call__(self, fence: Fence) -> bool:
@@ -75,7 +74,6 @@ class FencingMiddleware:
         return f"<FencingMiddleware by {self._lock or 'any lock'} of {self.app!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
         if scope["type"] != "http" or scope["method"] not in self._methods:
             await self.app(scope, receive, send)
             return

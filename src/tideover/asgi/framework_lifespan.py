@@ -30,21 +30,11 @@ class FrameworkLifespan:
         self._own = own
 
     def __repr__(self) -> str:
-        """Show the coordinator."""
         return f"<FrameworkLifespan of {self.plan!r}>"
 
     @asynccontextmanager
     async def __call__(self, app: object) -> AsyncIterator[Mapping[str, Any]]:
-        """Run the coordinator, and the application's own lifespan within it.
-
-        Yields:
-            The state that the application's own lifespan has yielded, with the coordinator.
-
-        Raises:
-            AmbiguousCoordinator: Another run is active whose server does not pass on the state.
-            Closed: A given coordinator is not entered.
-            TideoverError: What `connect` raises when entered.
-        """
+        """Run the coordinator, and the application's own lifespan within it."""
         state: dict[str, Any] = {}
         async with AsyncExitStack() as stack:
             run = await stack.enter_async_context(self.plan.run(state))

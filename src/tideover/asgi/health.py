@@ -85,7 +85,6 @@ class HealthApp:
         self._shown = coordinator or lifespan or "the current coordinator"
 
     def __repr__(self) -> str:
-        """Show whose health it is."""
         return f"<HealthApp of {self._shown!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,11 +170,7 @@ class HealthApp:
 
 
 def _asked_for(name: str, report: StatusReport) -> Requirement:
-    """Return the requirement that a probe names in `?require=`.
-
-    Raises:
-        ValueError: There is no such requirement; or the service is not followed, which a probe must not start.
-    """
+    """Return the requirement that a probe names in `?require=`."""
     kind, _, service = name.partition(":")
     if kind == "discovery" and service not in {each.name for each in report.services}:
         raise ValueError(service)

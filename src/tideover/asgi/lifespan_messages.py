@@ -22,6 +22,9 @@ class LifespanMessages:
         self._started = False
         self._last: Message | None = None
 
+    def __repr__(self) -> str:
+        return f"<LifespanMessages {'ending' if self._last else 'started' if self._started else 'starting'}>"
+
     async def _receive(self) -> Message:
         message = await self._receive_from_server()
         if message["type"] == "lifespan.shutdown" and self._on_shutdown is not None:

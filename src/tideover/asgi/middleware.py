@@ -117,11 +117,9 @@ class TideoverMiddleware:
         self._runs_lifespan = lifespan is None and (self._plan.lives or health is not None)
 
     def __repr__(self) -> str:
-        """Show the coordinator."""
         return f"<TideoverMiddleware {self._plan.coordinator!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or run the lifespan."""
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)

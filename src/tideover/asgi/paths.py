@@ -13,12 +13,7 @@ _DOTS = re.compile(r"/\.\.?(/|$)")
 
 
 class Paths:
-    """Some paths, each with everything below: `/static` also means `/static/app.css`, but not `/statics`.
-
-    Raises:
-        TypeError: A path is no string, or all of them are one string.
-        ValueError: One does not begin with a slash.
-    """
+    """Some paths, each with everything below: `/static` also means `/static/app.css`, but not `/statics`."""
 
     def __init__(self, what: str, given: Iterable[str]) -> None:
         if isinstance(given, str):
@@ -28,7 +23,6 @@ class Paths:
         self._below = tuple(path and f"{path}/" for path in self._given)
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
         return bool(self._given)
 
     def contain(self, scope: Scope) -> bool:

@@ -63,10 +63,6 @@ class Plan:
 
     Args:
         apart: Distinguishes its runs from others with the same options, in the state of one lifespan.
-
-    Raises:
-        TypeError: See `TideoverMiddleware`.
-        ValueError: Likewise.
     """
 
     def __init__(
@@ -99,7 +95,6 @@ class Plan:
         self._runs = Runs(life_of(self.coordinator).parts.options, apart=apart)
 
     def __repr__(self) -> str:
-        """Show the coordinator."""
         return f"<Plan of {self.coordinator!r}>"
 
     @property
@@ -108,11 +103,7 @@ class Plan:
         return self._own or bool(self._registrations or self._work)
 
     def of(self, scope: Scope) -> Coordinator:
-        """Return the coordinator of a request's run; before the first run, one that is not entered.
-
-        Raises:
-            AmbiguousCoordinator: The request names no run, and several are active.
-        """
+        """Return the coordinator of a request's run; before the first run, one that is not entered."""
         return self._runs.of(scope) or self.coordinator
 
     @asynccontextmanager

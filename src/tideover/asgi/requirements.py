@@ -48,7 +48,6 @@ class Requirement:
         self.need = need
 
     def __repr__(self) -> str:
-        """Show what is needed."""
         return f"<Requirement {self.need!r}>"
 
     @property

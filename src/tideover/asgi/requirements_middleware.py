@@ -40,11 +40,9 @@ class RequirementsMiddleware:
         ]
 
     def __repr__(self) -> str:
-        """Show the paths."""
         return f"<RequirementsMiddleware for {len(self._needs)} paths of {self.app!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
         if scope["type"] in ("http", "websocket"):
             plain = is_plain(scope)
             needs = [need for paths, needs in self._needs if not plain or paths.contain(scope) for need in needs]

@@ -20,11 +20,7 @@ from tideover.options import Options
 
 
 class Runs:
-    """The active runs of one middleware.
-
-    Args:
-        options: Of all their coordinators; distinguishes them from those of other middleware.
-    """
+    """The active runs of one middleware; `options` distinguish its coordinators from those of other middleware."""
 
     def __init__(self, options: Options, *, apart: str = "") -> None:
         self._key = f"tideover.coordinator{apart} of {options.namespace!r} at {','.join(options.endpoints)}"

@@ -45,6 +45,9 @@ class EarlyWarning:
         self._former: dict[int, _Handler] = {}
         self._held: list[tuple[int, FrameType | None]] = []
 
+    def __repr__(self) -> str:
+        return f"<EarlyWarning of {', '.join(signal.Signals(s).name for s in self._former) or 'nothing'}>"
+
     def listen(self) -> None:
         """Listen where that is safe: in the main thread, under asyncio, and before a handler in Python.
 
@@ -63,7 +66,6 @@ class EarlyWarning:
                 signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
         first = not self._held
         self._held.append((number, frame))
         loop = self._loop

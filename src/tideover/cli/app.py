@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from tideover.cli.common import color_option
 from tideover.cli.exit_codes import HELP, Exit, Failure, OutputGone
-from tideover.cli.printer import drop_output, flush, note, print_help
+from tideover.cli.printer import drop_output, flush, note, print_raw
 
 # Command to its module and one line about it, so that `--help` imports no command.
 _COMMANDS = {
@@ -100,7 +100,7 @@ def run(args: Sequence[str] | None = None) -> int:
         try:
             code = cli.main(args, prog_name="tideover", standalone_mode=False)
         except _NO_COMMAND as exc:
-            print_help(exc.ctx)
+            print_raw(exc.ctx.get_help())
             code = Exit.OK
         except OSError as exc:
             # Help and version are printed by click itself; all other output comes from `printer`.

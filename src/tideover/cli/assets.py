@@ -59,7 +59,6 @@ def export(folder: Path | None, force: bool, only_list: bool, only: Sequence[str
 
 
 def _names(folder: Traversable, above: str = "") -> Iterator[str]:
-    """Return the paths of all files in a folder of the package."""
     for entry in sorted(folder.iterdir(), key=lambda each: each.name):
         if entry.is_dir():
             yield from _names(entry, f"{above}{entry.name}/")

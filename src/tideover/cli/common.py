@@ -84,12 +84,7 @@ def with_etcd(
     follow: Sequence[str] = (),
     failsafe: Failsafe | None = None,
 ) -> int:
-    """Connect, run `body`, close, and return the exit code.
-
-    Raises:
-        Failure: `body` raised one of tideover's errors.
-        click.UsageError: An option makes no sense.
-    """
+    """Connect, run `body`, close, and return the exit code."""
     # Every command reports its findings in its own words.
     raw_lines.silence()
     logging.getLogger("tideover").addHandler(logging.NullHandler())
@@ -195,13 +190,9 @@ async def note_misspelled(tide: Coordinator, below: str) -> None:
 
 
 async def end_list(tide: Coordinator, source: Source | None, what: str, *, below: str, as_json: bool) -> Exit:
-    """Report a printed list's source, and return the exit code.
+    """Report the source of a printed list of keys below a prefix, such as `"locks/"`; return the exit code.
 
-    Args:
-        below: The prefix of its keys in the namespace, such as `"locks/"`.
-
-    Returns:
-        `OK`, or `DEGRADED` if a surviving member knows no entries, which is no definite no.
+    That is `DEGRADED` if a surviving member knows no entries, which is no definite no.
     """
     if source is Source.QUORUM:
         return Exit.OK

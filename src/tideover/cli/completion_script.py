@@ -14,7 +14,7 @@ from click.shell_completion import BashComplete, ShellComplete, add_completion_c
 from click.shell_completion import split_arg_string as words_of
 
 from tideover.cli.app import VARIABLE
-from tideover.cli.printer import print_script
+from tideover.cli.printer import print_raw
 
 _BASH = """\
 %(complete_func)s() {
@@ -70,4 +70,4 @@ def command(ctx: click.Context, shell: str) -> None:
         raise click.UsageError(f"this version of click knows no {shell}")
     # Not the class's own: bash's asks for the version of the bash that happens to be first in the path.
     source = ShellComplete.source(made(ctx.find_root().command, {}, "tideover", VARIABLE))
-    print_script(source.rstrip("\n"))
+    print_raw(source.rstrip("\n"))

@@ -154,7 +154,6 @@ def put(key: str, value: str, target: Target, as_json: bool) -> int:
 
 
 def _standard_input() -> bytes:
-    """Read the value from standard input."""
     if sys.stdin is None:  # closed by the process that started this
         raise click.UsageError("VALUE is -, and standard input is closed")
     try:

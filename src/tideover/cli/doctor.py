@@ -45,11 +45,7 @@ _TRANSPORTS: dict[Transport, str] = {"grpc": "grpc, gRPC's library", "http2": "h
 
 @dataclass(slots=True)
 class Examined:
-    """One member's answers.
-
-    Attributes:
-        look: Its answer through the quorum; None if it has none.
-    """
+    """One member's answers; `look` is the one through the quorum."""
 
     endpoint: str
     answers: bool = False

@@ -202,7 +202,6 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
 
 
 def _next_leader(found: RecordDocument | None) -> str:
-    """Return when the next leader can be elected, in words."""
     ttl, limit = (found.ttl, found.limit) if found else (_USUAL_TTL, 0.0)
     text = f"with the same ttl the next leader comes after {ttl + margin_of(ttl):g} s"
     if limit and found and found.holder and not found.vacant:

@@ -32,14 +32,14 @@ class Led(Record):
 
 @dataclass(frozen=True, slots=True)
 class Row(Record):
-    """One instance.
+    """One instance. It has many attributes, because the table and the comparison read one answer whole.
 
     Attributes:
         instance: Its name: `host:pid` if it has answered, else as it is registered.
         trouble: Why there is no answer; empty if there is one.
         expected: The registered process, if another one answered; else empty.
         age: Seconds since its oldest configuration was proven; None if unknown.
-        source: The worst rung that its configuration stands on; None if there is none.
+        source: The worst source of its configuration; None if there is none.
     """
 
     instance: str

@@ -10,11 +10,7 @@ from tideover.types import Source
 
 
 class KeyTree:
-    """Prints keys that come in their order.
-
-    Args:
-        depth: The levels shown; None means all. Keys below the last level are counted.
-    """
+    """Prints keys that come in their order; those below `depth` levels are counted, and None shows all."""
 
     def __init__(self, base: str, prefix: str, *, depth: int | None, as_json: bool) -> None:
         self._base = base

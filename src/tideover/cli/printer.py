@@ -3,9 +3,9 @@
 Much of a command's output is foreign text: keys and values in etcd, names of files, errors of servers and of
 click, which repeats arguments. So all output passes through here, a line at a time, and is escaped and cut: no
 text gives orders to the terminal, and none begins a line of its own. JSON has the whole text, in JSON's own
-escapes. `print_raw` alone prints raw bytes, for `config get`, whose output is the value; our own text, such as a
-script, is printed unescaped, too. Each function that prints to standard output raises `OutputGone` when the reader
-has gone, or the output cannot be written.
+escapes. `print_raw` alone escapes nothing: for `config get`, whose output is the value, and for text of our own,
+such as a script. Each function that prints to standard output raises `OutputGone` when the reader has gone, or the
+output cannot be written.
 """
 
 from __future__ import annotations
@@ -77,19 +77,14 @@ def print_screen(lines: Iterable[Sequence[str | Styled]]) -> None:
     _write(text + _END_OF_ALL, newline=False)
 
 
-def print_raw(value: bytes) -> None:
-    """Print raw bytes and a newline: a terminal obeys control characters among them."""
+def print_raw(value: str | bytes) -> None:
+    """Print our own text, or raw bytes, and a newline: a terminal obeys control characters among them."""
     _write(value)
 
 
 def print_json(record: Mapping[str, object], *, whole: Collection[str] = (), to: IO[str] | None = None) -> None:
     """Print an object as a line of JSON, in ASCII; texts in it are cut at `LONGEST_TEXT` characters."""
     _write(json.dumps({name: held if name in whole else _bounded(held) for name, held in record.items()}), to)
-
-
-def print_script(text: str) -> None:
-    """Print several lines of our own text."""
-    _write(text)
 
 
 def note(text: str) -> None:
@@ -112,11 +107,6 @@ def print_crash(kind: type[BaseException], error: BaseException, trace: Tracebac
         # The place of a frame has lines of its own; the message is one line.
         for line in part.splitlines() if part.lstrip(" |").startswith("File ") else [part.rstrip("\n")]:
             click.echo(shown_line(line), err=True)
-
-
-def print_help(ctx: click.Context) -> None:
-    """Print click's help for a command, which is our own text."""
-    _write(ctx.get_help())
 
 
 def ask(question: str) -> bool:

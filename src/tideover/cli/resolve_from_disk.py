@@ -30,20 +30,12 @@ from tideover.types import Source
 
 
 def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_json: bool) -> int:
-    """Print the endpoints in the snapshot of the same endpoints, namespace and user; return the exit code.
-
-    Raises:
-        Failure: There is no such snapshot.
-    """
+    """Print the endpoints in the snapshot of the same endpoints, namespace and user; return the exit code."""
     return _print(_load(tide, name, folder), name, _from_disk(tide), as_json=as_json)
 
 
 def find_on_disk(tide: Coordinator, name: str, folder: Path | None) -> tuple[list[Endpoint], str]:
-    """Return the endpoints that `answer_from_disk` prints, and the remark on them.
-
-    Raises:
-        Failure: There is no such snapshot.
-    """
+    """Return the endpoints that `answer_from_disk` prints, and the remark on them."""
     snapshot = _load(tide, name, folder)
     return _endpoints(snapshot, name), f"{_from_disk(tide)}, {old(snapshot)}"
 

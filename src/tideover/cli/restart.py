@@ -74,7 +74,6 @@ async def _judge(left: Left, cluster: Cluster, count: Count, max_age: float | No
 
 
 def _verdict(usable: Sequence[Left], cluster: Cluster, missing: str) -> Finding:
-    """Answer whether a service can be restarted now."""
     known = ", ".join(
         f"{counted(len(left.snapshot.entries))} of {shown(left.prefix)} ({old(left.snapshot)})" for left in usable
     )

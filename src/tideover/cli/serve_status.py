@@ -50,7 +50,6 @@ class HostCheck:
         self._given = given.lower().rstrip(".")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
         if scope["type"] == "http" and not self._admits(scope):
             await refuse(problem(421, _NOT_THIS_HOST), scope, receive, send)
             return

@@ -51,9 +51,7 @@ class _Asked:
 class InFlightReads:
     """The calls under way.
 
-    Args:
-        suspect: Called when a member does not answer at once.
-        limit: Returns how long to wait for a member's small answer, where the link alone takes so many seconds.
+    `suspect` is called when a member does not answer at once; `limit` returns how long to wait for a small answer.
     """
 
     def __init__(self, clock: Clock, suspect: Callable[[], None], limit: Callable[[str, float], float]) -> None:

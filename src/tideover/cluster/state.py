@@ -44,15 +44,14 @@ class Proof:
 
 
 class ClusterState:
-    """The two lanes, their breakers, and the member in use.
+    """What is known of the members and their alarms, and the member in use.
 
-    Args:
-        members: The members' names.
-        active: The member to begin with.
+    21 attributes: all tasks of the cluster meet here, and each fact has one writer.
 
     Attributes:
         roll: Who the members are.
         breakers: Whether calls are let through.
+        health: Where the state machine stands, with the breaker of each lane.
         waiting: The reads under way.
         closing: How long what is closed may try to let etcd know.
         timeline: What has happened lately.
@@ -83,6 +82,8 @@ class ClusterState:
         self.random = random
         self.active = active
         self.changed = Broadcast()
+        # Plain, and the breakers' own: every call reads it.
+        self.health = Health()
         self.breakers = Breakers(self.roll, clock=clock, random=random, changed=self.changed)
         self.waiting = InFlightReads(clock, self.breakers.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
@@ -104,10 +105,9 @@ class ClusterState:
         """Show the state, the diagnosis and the member in use."""
         return f"<ClusterState {self.health.state} ({self.health.diagnosis}), active {self.active}>"
 
-    @property
-    def health(self) -> Health:
-        """Where the state machine stands, with the breaker of each lane."""
-        return self.breakers.health
+    def set_health(self, health: Health) -> None:
+        """Set the state of the state machine, with the breaker of each lane."""
+        self.health = self.breakers.health = health
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -134,8 +134,7 @@ class ClusterState:
 
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet; see `Breakers.refuse` for what that raises."""
-        health = self.breakers.health
-        if not (health.quorum if lane is Lane.QUORUM else health.member).closed:
+        if not (self.health.quorum if lane is Lane.QUORUM else self.health.member).closed:
             self.breakers.refuse(self.sentence)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
@@ -270,7 +269,7 @@ class ClusterState:
             return
         before, self.alarms = self.diagnosis_of_alarms, alarms
         if self.health.diagnosis is before:
-            self.breakers.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+            self.set_health(replace(self.health, diagnosis=self.diagnosis_of_alarms))
         self.changed.fire()
 
     def record_untold(self, what: str, why: str | None) -> bool:

@@ -20,13 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Injection:
-    """What one decorated function gets from the configuration.
-
-    Raises:
-        TypeError: The function has no such parameter, it cannot be given by keyword, or its type cannot be
-            decoded.
-        ValueError: A key begins with a slash.
-    """
+    """What one decorated function gets from the configuration."""
 
     def __init__(self, function: Callable[..., Any], keys: dict[str, str]) -> None:
         self._function = function
@@ -51,7 +45,6 @@ class Injection:
             self._make_plan()
 
     def __repr__(self) -> str:
-        """Show the function and the keys."""
         return f"<Injection into {_name(self._function)} {self._keys}>"
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def while_leader(
                 ...
 
     Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
-    function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
+    function returns or raises ends it, a `LeadershipLost` of another election too; the process resigns then.
     `Coordinator.run_while_leading` and `TideoverMiddleware(while_leading=...)` run it again after an error.
 
     Args:

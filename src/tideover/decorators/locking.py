@@ -17,12 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Template:
-    """The name of a lock, with the parameters of a function in it.
-
-    Raises:
-        TypeError: It names a parameter that the function does not have.
-        ValueError: It is no template.
-    """
+    """The name of a lock, with the parameters of a function in it."""
 
     def __init__(self, text: str, function: Callable[..., Any]) -> None:
         self._text = text

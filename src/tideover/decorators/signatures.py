@@ -24,11 +24,7 @@ def resolve(function: Callable[..., Any], annotation: object) -> object:
 
 
 def show(wrapper: Callable[..., Any], function: Callable[..., Any], *, without: Collection[str] = ()) -> None:
-    """Give a wrapper the function's signature, with annotations resolved where possible.
-
-    Args:
-        without: Parameters that the caller is not to see, such as those that are injected.
-    """
+    """Set a wrapper's signature to the function's, `without` some parameters, with annotations resolved."""
     signature = inspect.signature(function)
     parameters = [
         parameter.replace(annotation=_resolved(function, parameter.annotation))

@@ -22,6 +22,7 @@ from tideover.locks.ledger import Ledger
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.options import LockOptions, OnOutage
 from tideover.locks.recovery import reconcile
+from tideover.locks.warm_places import WarmPlaces
 from tideover.locks.watchdog import Watchdog
 from tideover.policies import Profile
 from tideover.sessions.pool import SessionPool
@@ -73,6 +74,7 @@ class Locks(Part):
             hosts=Hosts(hosts, chance=client.random, ticker=client.ticker),
             journal=self._journal,
             watchdog=Watchdog(client.home),
+            warm=WarmPlaces(client.home, client.clock.monotonic),
             record_names=record_names,
             process_name=client.process_name,
         )

@@ -20,7 +20,6 @@ class BoundedRecord(Record):
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        """Bound texts and lists of texts."""
         super().__post_init__()
         # Not by `fields()`, which takes several times as long: a report has dozens of records.
         for name in self.__dataclass_fields__:

@@ -96,7 +96,7 @@ class LockConflictStatus(BoundedRecord):
 
 @record
 class ElectionStatus(BoundedRecord):
-    """One candidacy of this process.
+    """One candidacy of this process. It has many attributes, because JSON and the page show a candidacy whole.
 
     Attributes:
         name: The election.

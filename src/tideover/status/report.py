@@ -29,7 +29,7 @@ from tideover.types import Diagnosis, HealthState, Phase
 
 @record
 class StatusReport(BoundedRecord):
-    """What an operator asks first.
+    """What an operator asks first. It has many attributes, because the page and JSON are made of the report alone.
 
     Attributes:
         sentence: The situation in one sentence.

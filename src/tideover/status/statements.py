@@ -25,7 +25,6 @@ class Statement(BoundedRecord):
     rest: str = ""
 
     def __str__(self) -> str:
-        """Return the whole sentence."""
         return self.text if self.seconds is None else f"{self.text}{duration(self.seconds)}{self.rest}"
 
 

@@ -19,11 +19,7 @@ _rejections = meter.create_counter(
 
 
 def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
-    """Record a `config.fetch`; served by a fallback it is no error.
-
-    Args:
-        key: None where keys may not be recorded.
-    """
+    """Record a `config.fetch`, without the key where keys may not be recorded; a fallback is no error."""
     attributes = _of_fetches(namespace)
     if key is not None:
         attributes = {**attributes, **bounded({"tideover.config.key": key})}
@@ -40,7 +36,7 @@ def config_applied(keys: int, revision: int, *, first: bool) -> None:
     """Report changed keys; `first` for the first read."""
     how = "read" if first else "changed"
     text = f"{_counted(keys)} {how}, as of revision {revision}"
-    event("tideover.config.applied", text, "config", about=how, revision=revision)
+    event("tideover.config.applied", text, "config", {"tideover.revision": revision}, about=how)
 
 
 def config_unfound(prefix: str, what: str) -> None:
@@ -50,15 +46,12 @@ def config_unfound(prefix: str, what: str) -> None:
 
 
 def config_stood_in(what: str, instead: str, revision: int) -> None:
-    """Report a settings object that starts without the newest values, because those are refused.
-
-    Args:
-        instead: `"default"` or `"accepted"`.
-    """
+    """Report a settings object that starts with `default` or `accepted` values, because newer ones are refused."""
     accepted = f"the values of revision {revision}, which it has accepted before"
     values = "its defaults" if instead == "default" else accepted
     text = f"{what} begins with {values}, because newer ones are refused"
-    event("tideover.config.stood_in", text, "config", level=logging.WARNING, about=what, revision=revision)
+    attributes: Attributes = {"tideover.revision": revision}
+    event("tideover.config.stood_in", text, "config", attributes, level=logging.WARNING, about=what)
 
 
 def config_restored(keys: int, age: float, sources: Collection[str], *, away: str | None) -> None:
@@ -78,7 +71,7 @@ def config_recovered(keys: int, revision: int, seconds: float) -> None:
     """Report that etcd was read again after `seconds`."""
     changed = f"{_counted(keys) if keys else 'no key'} changed meanwhile"
     text = f"read from etcd again after {duration(seconds)}: {changed}, as of revision {revision}"
-    event("tideover.config.recovered", text, "config", level=logging.WARNING, revision=revision)
+    event("tideover.config.recovered", text, "config", {"tideover.revision": revision}, level=logging.WARNING)
 
 
 def _counted(keys: int) -> str:
@@ -94,4 +87,5 @@ def config_rejected(key: str, revision: int, why: str) -> None:
     """Report a value that could not be decoded or was not valid; the last good one stays."""
     _rejections.add(1)
     text = f"'{shown(key)}' at revision {revision}: {why}"
-    event("tideover.config.rejected", text, "config", level=logging.ERROR, about=key, revision=revision)
+    attributes: Attributes = {"tideover.revision": revision}
+    event("tideover.config.rejected", text, "config", attributes, level=logging.ERROR, about=key)

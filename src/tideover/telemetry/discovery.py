@@ -6,7 +6,7 @@ import logging
 from contextlib import AbstractContextManager
 
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import meter, waiting
+from tideover.telemetry.scope import Attributes, meter, waiting
 
 _ejections = meter.create_counter(
     "tideover.discovery.ejections",
@@ -18,7 +18,8 @@ _ejections = meter.create_counter(
 def registration_changed(service: str, instance: str, what: str, *, level: int = logging.INFO) -> None:
     """Report that an endpoint of this process was registered, or why etcd does not have it."""
     text = f"{service!r}, {instance}: {what}"
-    event("tideover.registration.change", text, "discovery", level=level, service=service, instance=instance)
+    attributes: Attributes = {"tideover.service": service, "tideover.instance": instance}
+    event("tideover.registration.change", text, "discovery", attributes, level=level)
 
 
 def resolving(service: str) -> AbstractContextManager[object]:
@@ -30,17 +31,20 @@ def resolving(service: str) -> AbstractContextManager[object]:
 def removals_held(service: str, missing: int, endpoints: int) -> None:
     """Report endpoints that stay listed although etcd no longer has them."""
     text = f"etcd no longer has {missing} of {endpoints} endpoints of {service!r}: their removal is held back"
-    event("tideover.discovery.held", text, "discovery", level=logging.WARNING, about=service, service=service)
+    attributes: Attributes = {"tideover.service": service}
+    event("tideover.discovery.held", text, "discovery", attributes, level=logging.WARNING, about=service)
 
 
 def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
     """Count and report an endpoint that is not picked for `seconds`."""
     _ejections.add(1, {"tideover.service": service})
     text = f"an endpoint of {service!r} failed {failures} times in a row: not picked for {seconds:.0f} s"
-    event("tideover.discovery.ejected", text, "discovery", level=logging.WARNING, about=service, service=service)
+    attributes: Attributes = {"tideover.service": service}
+    event("tideover.discovery.ejected", text, "discovery", attributes, level=logging.WARNING, about=service)
 
 
 def endpoint_rejected(service: str, why: str) -> None:
     """Report a registration in etcd that cannot be used."""
     text = f"an endpoint of {service!r}: {why}"
-    event("tideover.discovery.rejected", text, "discovery", level=logging.ERROR, about=text, service=service)
+    attributes: Attributes = {"tideover.service": service}
+    event("tideover.discovery.rejected", text, "discovery", attributes, level=logging.ERROR, about=text)

@@ -6,7 +6,7 @@ import logging
 from contextlib import AbstractContextManager
 
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import meter, waiting
+from tideover.telemetry.scope import Attributes, meter, waiting
 
 _stalls = meter.create_counter(
     "tideover.election.stalls",
@@ -27,19 +27,17 @@ def campaigning(namespace: str, election: str) -> AbstractContextManager[object]
 
 
 def leadership_changed(election: str, what: str, *, token: int, level: int, standing: str = "") -> None:
-    """Report that this process leads, that its standing changed, or that it no longer leads.
-
-    Args:
-        standing: Empty where this process does not lead.
-    """
-    text, led = f"{election!r}, token {token}: {what}", {"tideover.standing": standing} if standing else None
-    event("tideover.leadership.change", text, "election", level=level, others=led, election=election, token=token)
+    """Report that this process leads, with another standing than before, or no longer, with none."""
+    led = {"tideover.standing": standing} if standing else {}
+    attributes: Attributes = {"tideover.election": election, "tideover.token": token, **led}
+    text = f"{election!r}, token {token}: {what}"
+    event("tideover.leadership.change", text, "election", attributes, level=level)
 
 
 def election_reset(election: str) -> None:
     """Report that a candidate sees another history of etcd than before."""
     text = f"{election!r}: etcd shows another history: it was restored, rebuilt or replaced"
-    event("tideover.election.reset", text, "election", level=logging.WARNING, election=election)
+    event("tideover.election.reset", text, "election", {"tideover.election": election}, level=logging.WARNING)
 
 
 def peers_noted(what: str, *, level: int = logging.INFO, error: BaseException | None = None) -> None:
@@ -55,7 +53,8 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
         f"process may be elected while it is. It is here:"
     )
     level = logging.ERROR
-    event("tideover.election.stall", text, "election", level=level, stack=stack, election=election, token=token)
+    attributes: Attributes = {"tideover.election": election, "tideover.token": token}
+    event("tideover.election.stall", text, "election", attributes, level=level, stack=stack)
 
 
 def job_failed(election: str, error: BaseException, pause: float | None, *, why: str = "") -> None:
@@ -70,10 +69,10 @@ def job_failed(election: str, error: BaseException, pause: float | None, *, why:
     again = "" if pause is None else f"; this process is a candidate again in {pause:.1f} s"
     text = f"this process {why}{again}" if why else f"the job of {election!r} has failed{again}"
     subject = " ".join(about.values())
-    event("tideover.job.failed", text, "election", level=logging.ERROR, about=subject, error=error, others=about)
+    event("tideover.job.failed", text, "election", about, level=logging.ERROR, about=subject, error=error)
 
 
 def job_ended(election: str) -> None:
     """Report that a job returned while leading."""
     text = f"the job of {election!r} has returned, and does not run here again"
-    event("tideover.job.ended", text, "election", election=election)
+    event("tideover.job.ended", text, "election", {"tideover.election": election})

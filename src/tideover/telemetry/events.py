@@ -99,13 +99,12 @@ def event(
     name: str,
     text: str,
     component: str = "",
+    attributes: Attributes | None = None,
     *,
     level: int = logging.INFO,
     about: str | None = None,
     error: BaseException | None = None,
     stack: str = "",
-    others: Attributes | None = None,
-    **ours: str | bool | int | float,
 ) -> None:
     """Emit a log event, and the same line to `logging`.
 
@@ -115,12 +114,9 @@ def event(
         about: The subject, for an event that may repeat itself: logged once in 30 s, with the number of those left
             out meanwhile. None for a change, which is always logged.
         stack: Lines of our own below the text.
-        others: Attributes by their whole names.
-        ours: Attributes by what follows `tideover.` in their names.
     """
-    named = {"component": component, **ours} if component else ours
-    attributes = bounded({**{f"tideover.{name}": value for name, value in named.items()}, **(others or {})})
-    text = shown_line(text, _LONGEST)
+    named: Attributes = {"tideover.component": component} if component else {}
+    text, attributes = shown_line(text, _LONGEST), bounded({**named, **(attributes or {})})
     if about is not None:
         left_out = limiter.admit(name, cut(about, _LONGEST))
         if left_out is None:

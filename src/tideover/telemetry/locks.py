@@ -49,20 +49,12 @@ def _acquire_attributes(namespace: str, name: str | None) -> Attributes:
 
 
 def lock_waited(outcome: str, seconds: float, *, degraded: bool) -> None:
-    """Record for how many seconds a lock was waited for.
-
-    Args:
-        outcome: `"ok"`, `"local"`, `"timeout"` or `"refused"`.
-    """
+    """Record for how many seconds a lock was waited for, until `ok`, `local`, `timeout` or `refused`."""
     _lock_waits.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
 
 
 def lock_released(outcome: str, seconds: float, *, degraded: bool) -> None:
-    """Record for how many seconds a lock was held.
-
-    Args:
-        outcome: `"ok"`, `"local"`, `"lost"` or `"conflict"`.
-    """
+    """Record for how many seconds a lock was held, until `ok`, `local`, `lost` or `conflict`."""
     _lock_holds.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
 
 
@@ -74,7 +66,7 @@ def locks_active(mode: str, change: int) -> None:
 def lock_turned(name: str, mode: str, why: str) -> None:
     """Report that a held lock changed its mode."""
     text, turned = f"{name!r} is {mode} now: {why}", {"tideover.lock.mode": mode}
-    event("tideover.lock.turned", text, "lock", level=logging.WARNING, about=f"{name} {mode}", others=turned)
+    event("tideover.lock.turned", text, "lock", turned, level=logging.WARNING, about=f"{name} {mode}")
 
 
 def lock_lost(name: str, why: str) -> None:
@@ -96,13 +88,15 @@ def ledger_failed(why: str) -> None:
 def hold_rejected(key: str, revision: int, why: str) -> None:
     """Report an entry of etcd's ledger that does not describe a held lock."""
     text = f"{shown(key)} at revision {revision} describes no held lock: {why}"
-    event("tideover.lock.rejected", text, "lock", level=logging.WARNING, about=key, revision=revision)
+    attributes: Attributes = {"tideover.revision": revision}
+    event("tideover.lock.rejected", text, "lock", attributes, level=logging.WARNING, about=key)
 
 
 def place_rejected(key: str, revision: int, why: str) -> None:
     """Report a key under a lock's prefix that is no holder's and no waiter's."""
     text = f"{shown(key)} at revision {revision} is in the line of a lock: {why}"
-    event("tideover.lock.rejected", text, "lock", level=logging.WARNING, about=key, revision=revision)
+    attributes: Attributes = {"tideover.revision": revision}
+    event("tideover.lock.rejected", text, "lock", attributes, level=logging.WARNING, about=key)
 
 
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:
@@ -111,4 +105,4 @@ def lock_conflict(name: str, what: str, *, certain: bool) -> None:
     _lock_conflicts.add(1, how)
     text = f"{name!r}: {what} ({'certain' if certain else 'possible'})"
     level = logging.ERROR if certain else logging.WARNING
-    event("tideover.lock.conflict", text, "lock", level=level, about=f"{name} {certain}", others=how)
+    event("tideover.lock.conflict", text, "lock", how, level=level, about=f"{name} {certain}")

@@ -11,7 +11,7 @@ from tideover.telemetry.scope import Attributes
 def member_foreign(member: str, theirs: str, ours: str) -> None:
     """Report an endpoint of another cluster."""
     text = f"{member} belongs to cluster {theirs}, not to {ours}: it is not used; correct the list of endpoints"
-    event("tideover.member.foreign", text, "config", others=_of(member), level=logging.ERROR, about=text)
+    event("tideover.member.foreign", text, "config", _of(member), level=logging.ERROR, about=text)
 
 
 def member_proxied(member: str) -> None:
@@ -20,7 +20,7 @@ def member_proxied(member: str) -> None:
         f"{member} is an etcd grpc-proxy, not a member: configuration works through it, leases are refused; give "
         "the endpoints of the members themselves"
     )
-    event("tideover.member.proxy", text, "config", others=_of(member), level=logging.WARNING)
+    event("tideover.member.proxy", text, "config", _of(member), level=logging.WARNING)
 
 
 def member_unused(member: str, why: str) -> None:
@@ -34,13 +34,13 @@ def transport_proxied(member: str, way: str) -> None:
         f"calls to {member} go over gRPC, {way}: tideover's own transport knows no proxies; spare etcd from it, "
         "or name a transport (TIDEOVER_TRANSPORT)"
     )
-    event("tideover.transport.proxied", text, others=_of(member), about=member)
+    event("tideover.transport.proxied", text, "config", _of(member), about=member)
 
 
 def members_unlisted(member: str, why: str) -> None:
     """Report that a member did not list the cluster's members; the known ones stay in use."""
     text = f"the member list of {member} {why}"
-    event("tideover.member.unlisted", text, "config", others=_of(member), about=member)
+    event("tideover.member.unlisted", text, "config", _of(member), about=member)
 
 
 def backend_untold(what: str, why: str) -> None:

@@ -13,44 +13,21 @@ from tideover.types import Component, HealthState
 
 
 class Observed(Protocol):
-    """What an open coordinator shows to observable instruments."""
+    """What an open coordinator shows to observable instruments; its `Instruments` say what each is."""
 
     @property
-    def namespace(self) -> str:
-        """The coordinator's namespace."""
-
-    def observe_state(self) -> HealthState:
-        """Return the health state now."""
-
-    def observe_degraded_time(self) -> Mapping[HealthState, float]:
-        """Return for how many seconds etcd has been in each of the states that are not well."""
-
-    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]:
-        """Return whose each snapshot on disk is, its age in seconds, and its size in bytes."""
-
-    def observe_reads(self) -> Mapping[tuple[str, bool], int]:
-        """Return how many reads there were, by source and whether they were degraded."""
-
-    def observe_age(self) -> float:
-        """Return the age in seconds of the oldest followed prefix."""
-
-    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
-        """Return how many endpoints can be picked, by service and source."""
-
-    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
-        """Return how many endpoints are registered here, by service and state."""
-
-    def observe_rejected(self) -> int:
-        """Return how many values of the configuration are refused now: of keys and of bound objects."""
-
-    def observe_candidates(self) -> Mapping[str, int]:
-        """Return how many candidacies this process has in each election, led or not."""
-
-    def observe_members(self) -> Mapping[str, str]:
-        """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
-
-    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
-        """Return how many elections are led here, by election and standing."""
+    def namespace(self) -> str: ...
+    def observe_state(self) -> HealthState: ...
+    def observe_degraded_time(self) -> Mapping[HealthState, float]: ...
+    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]: ...
+    def observe_reads(self) -> Mapping[tuple[str, bool], int]: ...
+    def observe_age(self) -> float: ...
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]: ...
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]: ...
+    def observe_rejected(self) -> int: ...
+    def observe_candidates(self) -> Mapping[str, int]: ...
+    def observe_members(self) -> Mapping[str, str]: ...
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]: ...
 
 
 # Not a WeakSet, whose copy is not one step: the exporter's thread copies while coordinators open and close.

@@ -101,7 +101,7 @@ class Outages:
         if not (first and well):
             # As loud as the outage's beginning, so that every log that shows one shows the other.
             text = self._recovery(diagnosis, sentence) if well else _loss(state, sentence, age)
-            event("tideover.state.transition", text, others=attributes, level=logging.WARNING)
+            event("tideover.state.transition", text, level=logging.WARNING, attributes=attributes)
             counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
             _transitions.add(1, counted)
         if well:
@@ -149,4 +149,5 @@ def backend_reset(reason: str, *, epoch: int, revision: int) -> None:
     """Count and report that etcd has another history than before; `reason` says what proves it."""
     _resets.add(1)
     text = f"etcd was restored, rebuilt or replaced: {reason}; now epoch {epoch}, revision {revision}"
-    event("tideover.backend.reset", text, "config", level=logging.WARNING, epoch=epoch, revision=revision)
+    attributes: Attributes = {"tideover.epoch": epoch, "tideover.revision": revision}
+    event("tideover.backend.reset", text, "config", attributes, level=logging.WARNING)

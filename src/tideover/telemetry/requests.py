@@ -113,4 +113,4 @@ def request_failed(error: Exception) -> None:
     kind, why = type(error).__name__, str(error)
     text = f"a request was answered with 500, because of {kind}: {shown(why)}"
     about = {"error.type": kind}
-    event("tideover.server.failed", text, level=logging.ERROR, about=why, error=error, others=about)
+    event("tideover.server.failed", text, level=logging.ERROR, about=why, error=error, attributes=about)

@@ -21,4 +21,4 @@ def task_failed(name: str, error: BaseException | None) -> None:
     _restarts.add(1, attributes)
     what = "failed" if error is not None else "ended"
     text = f"background task {name!r} {what} unexpectedly and is started again"
-    event("tideover.task.failed", text, others=attributes, level=logging.ERROR, about=name, error=error)
+    event("tideover.task.failed", text, level=logging.ERROR, about=name, error=error, attributes=attributes)

@@ -20,11 +20,7 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(slots=True)
 class Injection:
-    """A fault waiting for its call.
-
-    Attributes:
-        code: The gRPC status; `""` lets the call hang until its timeout.
-    """
+    """A fault waiting for its call; an empty code lets the call hang until its timeout."""
 
     matches: Callable[[str, Op[Result]], bool]
     times: int
@@ -45,7 +41,6 @@ class FaultyStore(ForwardingStore):
         self._injections: list[Injection] = []
 
     def __repr__(self) -> str:
-        """Show the store behind it and how many faults are waiting."""
         return f"<FaultyStore {self._store!r}, {len(self._injections)} faults waiting>"
 
     @property

@@ -142,7 +142,6 @@ class MemoryStore:
             self._apply([Put(names.full(key), encode(value))], self._members[0])
 
     def __repr__(self) -> str:
-        """Show members, revision and what is broken."""
         return f"<MemoryStore {len(self._cluster)} members, revision {self.revision}, down {len(self.down)}>"
 
     @property
@@ -340,7 +339,6 @@ class MemoryStore:
         return ReadBatchResult(self._header(member, self.revision), found)
 
     def _apply(self, steps: Sequence[Step], member: str) -> list[RangeResult | WriteResult]:
-        """Do all of it at one revision."""
         put = [step.key for step in steps if isinstance(step, Put)]
         deleted = [step for step in steps if isinstance(step, Delete)]
         if len(set(put)) < len(put) or any(within(key, d.key, d.end) for key in put for d in deleted):

@@ -62,7 +62,6 @@ class Outage:
         life_of(tide).declare_outage(lambda: store.cut_off(self))
 
     def __repr__(self) -> str:
-        """Say whose it is, and whether it is over."""
         return f"<Outage of {self._tide!r}{', over' if self._ended else ''}>"
 
     def end(self) -> None:
@@ -108,17 +107,13 @@ class Outage:
         return life.live or self._tide.phase is Phase.CLOSED or self._store.is_cut_off
 
     def __enter__(self) -> Outage:
-        """Return itself."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End it; see `end`."""
         self.end()
 
     async def __aenter__(self) -> Outage:
-        """Return itself."""
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """End it, and wait for the recovery; see `recovered`."""
         await self.recovered()

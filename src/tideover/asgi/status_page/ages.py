@@ -19,11 +19,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """Seconds, in words, on the page.
-
-    Attributes:
-        limit: Seconds that a meter beside it ends at; None without a meter.
-    """
+    """Seconds, in words, on the page, and a meter beside them that ends at `limit` seconds."""
 
     key: int
     form: Form

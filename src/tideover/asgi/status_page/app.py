@@ -106,7 +106,6 @@ class StatusApp:
             telemetry.page_open()
 
     def __repr__(self) -> str:
-        """Show whose status it is."""
         return f"<StatusApp of {self._shown!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +138,6 @@ class StatusApp:
         return self._pulses[tide]
 
     async def _answer(self, find: Find, name: str, scope: Scope) -> Answer | ASGIApp | Problem:
-        """Return the answer to a request, or why there is none."""
         if scope["type"] != "http" or not await self._admits(scope):
             return problem(404, _NOT_FOUND)
         if scope["method"] not in ("GET", "HEAD"):

@@ -32,11 +32,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark on the chart; its place moves with time, which is no change.
-
-    Attributes:
-        minor: Whether a narrow screen leaves it out.
-    """
+    """A mark on the chart; its place moves with time, which is no change. Narrow screens leave out minor ones."""
 
     tone: str
     y: int

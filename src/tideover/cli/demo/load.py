@@ -20,11 +20,7 @@ _SETTLED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service said about one request.
-
-    Attributes:
-        age: Seconds since the last proof of sync; None if unknown.
-    """
+    """What the service said about one request; an age of None is unknown."""
 
     at: float
     price: float
@@ -59,11 +55,7 @@ class Settled:
 
 @dataclass(slots=True)
 class Tally:
-    """What is counted over the whole run.
-
-    Attributes:
-        went_back: Answers older than one that the same client had got before.
-    """
+    """What is counted over the whole run; `went_back` are answers older than an earlier one to the same client."""
 
     requests: int = 0
     failed: int = 0
@@ -89,8 +81,7 @@ class Waiter:
 class Load:
     """Many clients, each with one connection, that ask for the price of tea over and over.
 
-    Attributes:
-        url: The target; may be changed at any time, as by a load balancer.
+    `url` may be changed at any time, as by a load balancer.
     """
 
     def __init__(self, *, rate: float, clients: int = 8) -> None:

@@ -1,6 +1,6 @@
 """Runs the demo, and sees to it that no process and no file is left, whatever ends it.
 
-Signals are taken in by the event loop, never raised in the middle of something: a child is either not started
+The event loop receives signals, which are never raised in the middle of something: a child is either not started
 yet or known, so that everything known being ended means that nothing is left. Only SIGKILL gets past this; the
 service's processes then notice that their parent is gone, etcd's do not.
 """

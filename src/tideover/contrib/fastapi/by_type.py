@@ -47,7 +47,6 @@ class ByType(Depends, ABC):
         return self._key == other._key and self.type == other.type and self._is_like(other)
 
     def __hash__(self) -> int:
-        """Go by kind and name."""
         return hash(self._key)
 
     def __call__(self) -> Any:
@@ -106,5 +105,4 @@ class Resolved:
         )
 
     def __hash__(self) -> int:
-        """Go by kind and name."""
         return self._hash

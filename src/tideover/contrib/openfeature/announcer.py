@@ -44,11 +44,7 @@ class Condition:
 
 
 class Announcer:
-    """The queue of one provider's events.
-
-    Args:
-        read_condition: Returns the provider's state; called in any thread.
-    """
+    """The queue of one provider's events; `read_condition` is called in any thread."""
 
     def __init__(self, provider: FeatureProvider, read_condition: Callable[[], Condition]) -> None:
         self._provider = provider

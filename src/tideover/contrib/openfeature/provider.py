@@ -42,11 +42,7 @@ _LIVE, _STATIC = Source.LIVE, Reason.STATIC
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A flag as it was read: parsed once per revision.
-
-    Attributes:
-        view: The value's view; None for a test's override.
-    """
+    """A flag as it was read: parsed once per revision, and without a view for a test's override."""
 
     raw: bytes
     flag: flags.Flag
@@ -100,7 +96,6 @@ class TideoverProvider(AbstractProvider):
         life_of(coordinator).parts.listeners.append(self)
 
     def __repr__(self) -> str:
-        """Show the prefix and whose it is."""
         return f"<TideoverProvider of {self._prefix!r} in {self._tide!r}>"
 
     def get_metadata(self) -> Metadata:
@@ -259,7 +254,6 @@ def _error(cause: str, why: object, *, answers: bool = False) -> Condition:
 
 
 def _translated(flag_key: str, exc: TideoverError) -> OpenFeatureError:
-    """Return OpenFeature's error for one of tideover's."""
     why = shown_line(str(exc))
     if isinstance(exc, InvalidRequest):
         return FlagNotFoundError(f"'{shown(flag_key)}' cannot be a flag's key")

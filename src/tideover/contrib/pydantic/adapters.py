@@ -58,12 +58,7 @@ class Pydantic:
         return not is_model(made) and not (isinstance(made, type) and issubclass(made, _CONTAINERS))
 
     def converter(self, form: object) -> Callable[[object], object]:
-        """Return the converter of a type.
-
-        Raises:
-            TypeError: pydantic knows no such type.
-            NameError: A type that it is made of has not been defined yet.
-        """
+        """Return the converter of a type."""
         if get_origin(form) is Annotated:
             inner, *notes = get_args(form)
             by_key = next((note for note in notes if isinstance(note, ByKey)), None)
@@ -88,12 +83,7 @@ class Pydantic:
         return lambda value: asking(name, adapter.validate_python, read(value))
 
     def plain(self, value: object) -> object:
-        """Return a value as JSON would have it, secrets included.
-
-        Raises:
-            TypeError: pydantic knows no such type.
-            ValueError: It would not read back as the same.
-        """
+        """Return a value as JSON would have it, secrets included."""
         return as_plain(adapter_of(type(value)), value)
 
     def is_record(self, form: type) -> bool:
@@ -105,11 +95,7 @@ class Pydantic:
         return fields_by_key(form)
 
     def construct(self, form: type, fields: Mapping[str, object]) -> object:
-        """Make a model of its fields.
-
-        Raises:
-            ValidationError: They are not valid.
-        """
+        """Make a model of its fields."""
         return adapter_of(form).validate_python(dict(fields))
 
 

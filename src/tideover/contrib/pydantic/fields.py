@@ -29,11 +29,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """A note: the type is that of a field which has a key of its own.
-
-    Attributes:
-        parsed: Whether JSON is made of the text of a field that is more than a scalar.
-    """
+    """A note: the type is that of a field with a key of its own; if `parsed`, what is no scalar is JSON."""
 
     parsed: bool = True
 

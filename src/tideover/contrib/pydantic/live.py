@@ -77,9 +77,6 @@ class SettingsAssembly(Assembly[S]):
 
     Attributes:
         coordinators: Those that its sources were given; None stands for the one that they are asked for.
-
-    Raises:
-        TypeError: The class has no `TideoverSettingsSource`.
     """
 
     def __init__(self, settings: type[S], validate: Callable[[S], object] | None) -> None:
@@ -161,7 +158,6 @@ def _is_missing(exc: Exception | None) -> bool:
 
 
 def _places(exc: Exception | None) -> frozenset[str]:
-    """Return the names of the fields that pydantic has refused."""
     if not isinstance(exc, ValidationError):
         return frozenset()
     return frozenset(str(error["loc"][0]) for error in exc.errors(include_input=False) if error["loc"])

@@ -88,11 +88,7 @@ class Building:
     refusal: ConfigValueError | ConfigKeyError | None = None
 
     def read(self, key: str, form: object) -> Reading[Any]:
-        """Return a key's value; one that is refused is absent, if it may be.
-
-        Raises:
-            ConfigValueError: It is refused.
-        """
+        """Return a key's value; one that is refused is absent, if it may be."""
         try:
             reading = self.origin.read(key, form)
         except ConfigValueError as exc:

@@ -25,11 +25,7 @@ _MOST_LEVELS = 20
 
 
 def charging(schema: Any) -> Callable[[object], None]:
-    """Return what pays for validating a part of a value, as JSON has it.
-
-    Returns:
-        A function of the part; it raises `Refusal` if that is too dear.
-    """
+    """Return what pays for validating a part of a value, as JSON has it, and refuses one that is too dear."""
     nodes = list(_nodes(schema))
     has_hashes = any(map(_is_hashed, nodes))
     is_recursive = any(node.get("type") == "definition-ref" for node in nodes)

@@ -55,7 +55,6 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         self.coordinator = coordinator
 
     def __repr__(self) -> str:
-        """Show the class and the prefix."""
         return f"TideoverSettingsSource({self.settings_cls.__name__}, prefix={self.prefix!r})"
 
     def __call__(self) -> dict[str, Any]:

@@ -22,11 +22,7 @@ Timeouts = Mapping[str, float | None]
 
 
 def may_repeat(method: str, *, sent: bool, body_begun: bool, affordable: bool) -> bool:
-    """Return whether a request that has failed may be sent again.
-
-    Args:
-        body_begun: Whether sending a single-use body has begun.
-    """
+    """Return whether a failed request may be sent again; not if sending a single-use body has begun."""
     if body_begun:
         return False
     return not sent or (affordable and method in _IDEMPOTENT)

@@ -21,10 +21,6 @@ def check_suffix(what: str, suffix: str) -> str:
 
 
 def name_in(host: str, suffix: str) -> str:
-    """Return the name in a host; empty if it is an ordinary one.
-
-    Raises:
-        ValueError: What it says is no text.
-    """
+    """Return the name in a host; empty if it is an ordinary one."""
     name = host.removesuffix(suffix)
     return "" if name == host else unquote(name, errors="strict")

@@ -61,11 +61,7 @@ def is_secure(url: Url) -> bool:
 
 
 def read_base(text: str, parse: Callable[[str], UrlT], no_url: tuple[type[Exception], ...]) -> UrlT | str:
-    """Return where an endpoint is, or why no request can be sent to it.
-
-    Args:
-        no_url: What is raised for text that is none, some of it only when its parts are asked for.
-    """
+    """Return where an endpoint is, or why no request can be sent to it; `no_url` are errors for such text."""
     try:
         url = _checked(parse(text))
     except no_url as exc:

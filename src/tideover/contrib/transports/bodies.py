@@ -15,13 +15,11 @@ class PassedBody:
         self._watcher = watcher
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pass it on."""
         with self._watcher.reading():
             async for part in self._stream:
                 yield part
 
     def __iter__(self) -> Iterator[bytes]:
-        """Pass it on, without async."""
         with self._watcher.reading():
             yield from self._stream
 

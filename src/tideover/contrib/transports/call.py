@@ -15,11 +15,7 @@ from tideover.shown import shown
 
 
 class Rules(Protocol):
-    """What all calls of a transport have in common.
-
-    Attributes:
-        connect_timeout: Seconds for connecting to one endpoint, if the request itself allows more.
-    """
+    """What all calls of a transport have in common; see `Discovering`."""
 
     attempts: int
     failures: frozenset[int]
@@ -83,7 +79,6 @@ class Call(ABC, Generic[PlaceT]):
         """
 
     def _report(self, ok: bool, *, sent: bool = True) -> None:
-        """Record an attempt's outcome."""
         if sent:
             # Trying another endpoint instead of a dead one multiplies nothing.
             self._rules.budget = self._rules.budget.after(succeeded=ok)
@@ -92,11 +87,7 @@ class Call(ABC, Generic[PlaceT]):
         """Record that this library cannot reach the present place at all."""
 
     def _plan_retry(self, *, sent: bool, again: bool = True) -> float | None:
-        """Return the seconds to wait before another attempt; None if none follows.
-
-        Args:
-            again: Whether a place may be asked twice.
-        """
+        """Return the seconds to wait before another attempt, at the same place only if `again`; None for none."""
 
     def _fields(self) -> dict[str, str]:
         """Return our own header fields of a request."""

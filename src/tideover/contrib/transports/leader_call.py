@@ -21,19 +21,15 @@ _MISDIRECTED = 421
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
-    """Where the leader is.
-
-    Attributes:
-        version: The version of the view that said so.
-    """
+class LeaderPlace:
+    """Where the leader is, by this version of the view."""
 
     url: str
     holder: str
     version: int
 
 
-class LeaderCall(Call[Office]):
+class LeaderCall(Call[LeaderPlace]):
     """One request for a leader: each further attempt goes to the process that leads then.
 
     The request says whom it is for (`Tideover-Leader`), so that a process that leads no more can refuse it by 421
@@ -66,11 +62,7 @@ class LeaderCall(Call[Office]):
         self.begin()
 
     def begin(self) -> None:
-        """Choose the present leader.
-
-        Raises:
-            ConnectError: No leader, or one without an address; its cause is the `NoEndpoints`.
-        """
+        """Choose the present leader."""
         name, version = self._view.name, self._view.version
         try:
             leader = self._view.pick()
@@ -80,7 +72,7 @@ class LeaderCall(Call[Office]):
                 raise NoEndpoints(text, service=name, age=0.0)
         except NoEndpoints as exc:
             raise self._names.ConnectError(str(exc), request=self._request) from exc
-        self._tried.append(Office(leader.address, leader.holder, version))
+        self._tried.append(LeaderPlace(leader.address, leader.holder, version))
 
     def answered(self, response: Response) -> float | None:
         """Check an answer; that of a process that does not lead is no answer."""

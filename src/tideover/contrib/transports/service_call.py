@@ -46,11 +46,7 @@ class ServiceCall(Call[Endpoint]):
         time.sleep(pause)
 
     def begin(self) -> None:
-        """Choose the first endpoint.
-
-        Raises:
-            ConnectError: There is none; its cause is the `NoEndpoints`.
-        """
+        """Choose the first endpoint."""
         try:
             self._tried = [self._view.pick()]
         except NoEndpoints as exc:

@@ -60,7 +60,6 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
         self._transport: Any = self.ordinary() if transport is None else transport
 
     def __repr__(self) -> str:
-        """Show what sends the requests."""
         return f"<{type(self).__name__} by {self._transport!r}>"
 
     def _call(self, request: Any) -> ServiceCall | LeaderCall | None:

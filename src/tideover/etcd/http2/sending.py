@@ -19,9 +19,6 @@ _MOST_OWED = 16_384
 class Sender:
     """The sending half of a connection.
 
-    Args:
-        transport: Where bytes go.
-
     Attributes:
         paused: Whether nothing may be sent now.
     """
@@ -101,11 +98,7 @@ class Sender:
     # Control frames ----------------------------------------------------------------------------------------------
 
     def owe(self, data: bytes, *, now: bool = False) -> None:
-        """Send a control frame with what is sent next, or soon.
-
-        Args:
-            data: The frame.
-            now: Whether the peer waits for it.
+        """Send a control frame, for which the peer may wait, `now`; or else with what is sent next, or soon.
 
         Raises:
             Broken: The peer makes this side answer, and does not read the answers.

@@ -27,7 +27,6 @@ class ChildProcess(ABC):
     """
 
     def __init__(self, name: str) -> None:
-        """Prepare; nothing runs and nothing is on disk yet."""
         self.name = name
         self._temp: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -165,7 +164,6 @@ class ChildProcess(ABC):
         _open_processes.discard(self)
 
     def _log_of_run(self) -> str:
-        """Return what the process wrote since its last start."""
         return self._log_bytes()[self._log_start :].decode(errors="replace")
 
     def _log_bytes(self) -> bytes:

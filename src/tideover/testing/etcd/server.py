@@ -196,14 +196,7 @@ class EtcdServer(ChildProcess, Readiness):
         self.wipe(token=token)
         with tempfile.TemporaryDirectory(dir=self.data_dir.parent) as folder:
             fresh = Path(folder) / "data"
-            flags = [
-                f"--name={self.name}",
-                f"--data-dir={fresh}",
-                f"--initial-advertise-peer-urls={self.peer_url}",
-                f"--initial-cluster={','.join(f'{p.name}={p.peer_url}' for p in self._peers)}",
-                f"--initial-cluster-token={self._token}",
-            ]
-            run_program(restorer, ["snapshot", "restore", os.fspath(snapshot), *flags])
+            run_program(restorer, ["snapshot", "restore", os.fspath(snapshot), *self._identity_flags(fresh)])
             shutil.move(fresh / "member", self.data_dir / "member")
 
     def join(self, peers: Sequence[EtcdServer], *, token: str) -> None:
@@ -329,18 +322,23 @@ class EtcdServer(ChildProcess, Readiness):
             (temp / _CONSOLE).unlink(missing_ok=True)
         return [str(self.binary), *self._flags(temp), *self._args], child_environment()
 
+    def _identity_flags(self, data_dir: Path) -> list[str]:
+        return [
+            f"--name={self.name}",
+            f"--data-dir={data_dir}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            f"--initial-cluster={','.join(f'{p.name}={p.peer_url}' for p in self._peers)}",
+            f"--initial-cluster-token={self._token}",
+        ]
+
     def _flags(self, temp: Path) -> list[str]:
         client_url = self._client_url
         flags = [
-            f"--name={self.name}",
-            f"--data-dir={self._user_data_dir or temp / 'data'}",
+            *self._identity_flags(self._user_data_dir or temp / "data"),
             f"--listen-client-urls={client_url}{'' if self._tls is None else f',unix://{_CONSOLE}'}",
             f"--advertise-client-urls={client_url}",
             f"--listen-peer-urls={self.peer_url}",
-            f"--initial-advertise-peer-urls={self.peer_url}",
-            f"--initial-cluster={','.join(f'{p.name}={p.peer_url}' for p in self._peers)}",
             "--initial-cluster-state=new",
-            f"--initial-cluster-token={self._token}",
             # By default the log goes to journald when the parent is process 1, as in a container
             "--logger=zap",
             "--log-outputs=stderr",

@@ -131,7 +131,12 @@ async def test_a_burst_is_two_writes(renewing: KeepAlives, monkeypatch: pytest.M
     await renewing.renew(1)
     written: list[bytes] = []
     write = Sender.write
-    monkeypatch.setattr(Sender, "write", lambda self, data: (written.append(data), write(self, data))[1])
+
+    def note(sender: Sender, data: bytes) -> None:
+        written.append(data)
+        write(sender, data)
+
+    monkeypatch.setattr(Sender, "write", note)
     answers = Answers()
     await renewing.renew_all(range(1, 65), answers.__setitem__)
     assert set(answers) == set(range(1, 65))

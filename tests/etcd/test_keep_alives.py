@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from tideover.etcd.channel import MemberChannel
+from tideover.etcd.channel import _reported as reported
 from tideover.etcd.http2.sending import Sender
 from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
@@ -87,6 +88,8 @@ async def renewing(member: Member, request: pytest.FixtureRequest) -> AsyncItera
     finally:
         await channel.aclose()
         await server.stop(None)
+        # The server's events come from a thread of grpc's, and must find the loop.
+        await reported()
 
 
 class Answers(dict[int, LeaseResult | Fault]):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 from tideover.clock import Clock
 from tideover.policies import CachePolicy
@@ -28,9 +29,9 @@ class OnDemandCache:
     def __init__(self, policy: CachePolicy, *, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        # The one used longest ago comes first. Each read checks the age of its entry, and old entries are evicted
-        # like others.
-        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        # Without a timer: each read checks the age of its entry, and old entries are evicted like others.
+        # cachetools' own timers take longer than all the rest of a fetch that shares its call.
+        self._known: LRUCache[bytes, Known] = LRUCache(policy.max_entries)
 
     def fresh(self, key: bytes) -> Known | None:
         """Return the last answer about a key, if it is fresh enough not to ask again."""
@@ -42,19 +43,13 @@ class OnDemandCache:
 
     def _younger_than(self, limit: float, key: bytes) -> Known | None:
         known = self._known.get(key)
-        if known is None or self._clock.monotonic() - known.synced_at >= limit:
-            return None
-        self._known.move_to_end(key)
-        return known
+        return None if known is None or self._clock.monotonic() - known.synced_at >= limit else known
 
     def keep(self, key: bytes, entry: Entry | None, synced_at: float) -> None:
         """Keep an answer, unless a newer one is known."""
         known = self._known.get(key)
         if known is None or known.synced_at <= synced_at:
             self._known[key] = Known(entry, synced_at)
-            self._known.move_to_end(key)
-            if len(self._known) > self._policy.max_entries:
-                self._known.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
         """Drop a key: this process has changed it."""

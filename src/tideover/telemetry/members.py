@@ -34,7 +34,7 @@ def transport_proxied(member: str, way: str) -> None:
         f"calls to {member} go over gRPC, {way}: tideover's own transport knows no proxies; spare etcd from it, "
         "or name a transport (TIDEOVER_TRANSPORT)"
     )
-    event("tideover.transport.proxied", text, "config", others=_of(member), about=member)
+    event("tideover.transport.proxied", text, "config", _of(member), about=member)
 
 
 def members_unlisted(member: str, why: str) -> None:

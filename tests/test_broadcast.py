@@ -1,11 +1,11 @@
-"""A broadcast wakes those who wait for it, and those who wait for several at once."""
+"""A broadcast wakes those who wait for it, and those who wait for several at once; an ending comes once."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 
-from tideover.broadcast import Broadcast
+from tideover.broadcast import Broadcast, Ending
 
 pytestmark = pytest.mark.anyio
 
@@ -33,3 +33,26 @@ async def test_those_that_joined_one_all_hear_it() -> None:
     with anyio.fail_after(1):
         for each in came:
             await each.wait()
+
+
+async def test_an_ending_wakes_all_who_wait_and_lets_later_ones_through() -> None:
+    """Each waiter wakes once it has come, also one who asks afterwards; one who has left is no trouble."""
+    ending, woken = Ending(), []
+
+    async def wait(name: str) -> None:
+        await ending.awaited()
+        woken.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as left:
+            left.cancel()
+            await wait("left")
+        tasks.start_soon(wait, "first")
+        tasks.start_soon(wait, "second")
+        await anyio.wait_all_tasks_blocked()
+        assert woken == []
+        ending.come()
+    await wait("later")
+    assert sorted(woken[:2]) == ["first", "second"]
+    assert woken[2:] == ["later"]
+    assert ending.has_come

@@ -8,12 +8,13 @@ import (
 	"go.etcd.io/etcd/clientv3"
 )
 
-// calls makes calls one after the other: a Get of one key through the quorum, or a Txn that writes it under a
-// condition; it tells the seconds they took, and those of the processor.
+// calls makes calls one after the other: a Get of one key through the quorum, a Put of it, or a Txn that writes it
+// under a condition; it tells the seconds they took, and those of the processor.
 func calls(flags *flag.FlagSet, arguments []string) (round, error) {
 	target := targetFlags(flags)
 	key := flags.String("key", "/bench/calls", "the key")
 	write := flags.Bool("write", false, "write it, under a condition, instead of reading it")
+	put := flags.Bool("put", false, "write it, instead of reading it")
 	count := flags.Int("count", 200, "how many calls a round has")
 	flags.Parse(arguments)
 	client, err := target.connect()
@@ -28,6 +29,12 @@ func calls(flags *flag.FlagSet, arguments []string) (round, error) {
 		call = func(ctx context.Context) error {
 			condition := clientv3.Compare(clientv3.ModRevision(*key), ">", -1)
 			_, err := client.Txn(ctx).If(condition).Then(clientv3.OpPut(*key, "0123456789")).Commit()
+			return err
+		}
+	}
+	if *put {
+		call = func(ctx context.Context) error {
+			_, err := client.Put(ctx, *key, "0123456789")
 			return err
 		}
 	}

@@ -5,7 +5,7 @@
 // let it take turns with others. Times are seconds, by the monotonic clock; moments are nanoseconds of
 // CLOCK_MONOTONIC, which is one clock for all processes of a machine.
 //
-//	tideover-bench calls   -endpoint 127.0.0.1:2379 -key /bench/calls -count 200 [-write] [-cacert FILE]
+//	tideover-bench calls   -endpoint 127.0.0.1:2379 -key /bench/calls -count 200 [-put|-write] [-cacert FILE]
 //	tideover-bench reads   -endpoint 127.0.0.1:2379 -prefix /config/k -keys 1000
 //	tideover-bench lock    -endpoint 127.0.0.1:2379 -name bench -count 100
 //	tideover-bench sessions -endpoint 127.0.0.1:2379 -count 1000

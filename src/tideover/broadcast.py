@@ -1,8 +1,9 @@
-"""An announcement that no waiter misses."""
+"""Announcements that no waiter misses: `Broadcast`, again and again, and `Ending`, once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Iterable
 
 import anyio
 import anyio.lowlevel
@@ -53,6 +54,47 @@ class Broadcast:
         with anyio.move_on_after(timeout):
             await event.wait()
         return event.is_set()
+
+
+class Ending:
+    """The end of something that many wait for in one event loop: on asyncio a future each, and nothing besides.
+
+    An `anyio.Event` does the same, at several times the price for each waiter.
+    """
+
+    __slots__ = ("_event", "_loop", "_waiters", "has_come")
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._event: anyio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio's
+            self._event = anyio.Event()
+
+    def awaited(self) -> Awaitable[None]:
+        """Return what one waiter awaits, at once."""
+        if self._loop is None:
+            assert self._event is not None
+            return self._event.wait()
+        waiter = self._loop.create_future()
+        if self.has_come:
+            waiter.set_result(None)
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    def come(self) -> None:
+        """Wake all who wait, and let later ones through."""
+        self.has_come = True
+        if self._event is not None:
+            self._event.set()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
 
 
 async def first_of(events: Iterable[anyio.Event]) -> None:

@@ -165,7 +165,7 @@ async def test_a_claim_is_written_at_once() -> None:
     async with running(make(store)) as record:
         await held_within(record, 1)
         token = record.state.token
-        await record.proclaim(replace(record.claim, value="hello"))
+        await record.proclaim(replace(record.content.claim, value="hello"))
         raw = await entry(store)
         assert raw is not None
         assert decode(raw.value, KEY).value == "hello"
@@ -317,7 +317,7 @@ async def test_an_open_breaker_refuses_no_renewal() -> None:
     async with running(make(store)) as record:
         await held_within(record, 1)
         cluster = record._calls._cluster
-        cluster.breakers.health = replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN))
+        cluster.set_health(replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN)))
         await anyio.sleep(60)
         assert record.tenure == 1
         assert record.held

@@ -11,6 +11,8 @@ import grpc
 import pytest
 
 from tideover.etcd.channel import MemberChannel
+from tideover.etcd.channel import _reported as reported
+from tideover.etcd.http2.sending import Sender
 from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
 from tideover.etcd.messages import rpc
@@ -66,14 +68,14 @@ async def member() -> AsyncIterator[Member]:
     return Member()
 
 
-@pytest.fixture
-async def renewing(member: Member) -> AsyncIterator[KeepAlives]:
-    """Renewals at that member."""
+@pytest.fixture(params=["http2", "grpc"])
+async def renewing(member: Member, request: pytest.FixtureRequest) -> AsyncIterator[KeepAlives]:
+    """Renewals at that member, over each transport."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((member,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    channel = MemberChannel(Address(f"127.0.0.1:{port}"))
+    channel = MemberChannel(Address(f"127.0.0.1:{port}"), transport=request.param)
 
     async def prepare(refused: str | None) -> str:
         return "fresh" if refused else "first"
@@ -86,6 +88,8 @@ async def renewing(member: Member) -> AsyncIterator[KeepAlives]:
     finally:
         await channel.aclose()
         await server.stop(None)
+        # The server's events come from a thread of grpc's, and must find the loop.
+        await reported()
 
 
 class Answers(dict[int, LeaseResult | Fault]):
@@ -97,8 +101,9 @@ class Answers(dict[int, LeaseResult | Fault]):
         return {lease: answer.kind for lease, answer in self.items() if isinstance(answer, Fault)}
 
 
-async def test_a_thousand_leases_share_three_streams(member: Member, renewing: KeepAlives) -> None:
-    """However many ask, and at once, it is three streams without a login, and each answer is that of its lease."""
+async def test_a_thousand_leases_share_few_streams(member: Member, renewing: KeepAlives) -> None:
+    """However many ask, and at once, it is one stream, over grpc three without a login, and each answer is that of
+    its lease."""
 
     async def anonymous(refused: str | None) -> str:
         return ""
@@ -109,7 +114,7 @@ async def test_a_thousand_leases_share_three_streams(member: Member, renewing: K
     async with anyio.create_task_group() as tasks:
         for first in range(1, 1001, 100):
             tasks.start_soon(renewing.renew_all, range(first, first + 100), answers.__setitem__)
-    assert len(member.streams) == 3
+    assert len(member.streams) == (3 if renewing._channel.transport == "grpc" else 1)
     assert {lease: getattr(answer, "lease", 0) for lease, answer in answers.items()} == {
         lease: lease for lease in range(1, 1001)
     }
@@ -120,6 +125,25 @@ async def test_few_share_one_stream(member: Member, renewing: KeepAlives) -> Non
     for first in range(1, 21, 5):
         await renewing.renew_all(range(first, first + 5), Answers().__setitem__)
     assert len(member.streams) == 1
+
+
+@pytest.mark.parametrize("renewing", ["http2"], indirect=True)
+async def test_a_burst_is_two_writes(renewing: KeepAlives, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty-four renewals at one moment are sent together over http2: a write of its own for each costs more than
+    all else about it."""
+    await renewing.renew(1)
+    written: list[bytes] = []
+    write = Sender.write
+
+    def note(sender: Sender, data: bytes) -> None:
+        written.append(data)
+        write(sender, data)
+
+    monkeypatch.setattr(Sender, "write", note)
+    answers = Answers()
+    await renewing.renew_all(range(1, 65), answers.__setitem__)
+    assert set(answers) == set(range(1, 65))
+    assert len([data for data in written if len(data) > 13]) == 2
 
 
 async def test_nothing_to_renew(renewing: KeepAlives) -> None:

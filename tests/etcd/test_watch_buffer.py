@@ -22,7 +22,7 @@ def event(revision: int, key: bytes = b"k", size: int = 1) -> Event:
 def drained(inbox: Inbox) -> list[WatchBatch]:
     """Return all that waits."""
     batches = []
-    while (batch := inbox.take()) is not None:
+    while (batch := inbox.pop()) is not None:
         batches.append(batch)
     return batches
 

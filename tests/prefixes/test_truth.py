@@ -80,6 +80,23 @@ async def test_an_old_members_view_is_proven_by_comparison() -> None:
             assert tide.config.read("a").age < 6
 
 
+async def test_an_old_members_view_is_not_compared_for_each_answer() -> None:
+    """A busy process sees newer revisions many times a second: with an old member it compares five times."""
+    memory = MemoryStore()
+    memory.version = "3.5.1"
+    async with connected(memory) as tide:
+        await anyio.sleep(6)
+        asked = len(memory.calls)
+        for n in range(50):
+            await write(memory, "elsewhere", str(n))
+            await tide.config.fetch("a")
+            await anyio.sleep(0.02)
+        compared = [op for _, op in memory.calls[asked:] if isinstance(op, Range) and op.changed_since > 0]
+        assert 4 <= len(compared) <= 6
+        await anyio.sleep(1)
+        assert tide.config.read("a").source is Source.LIVE
+
+
 async def test_a_cluster_rebuilt_past_the_old_revision() -> None:
     """Rebuilt unseen past the old revision, with its term and id: no watch resumes, and it is a reset."""
     store = MemoryStore()

@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 from tideover import errors
 from tideover.shown import shown
 from tideover.store.faults import (
-    HTTP_HINT,
-    NO_GRPC_HINT,
-    TLS_HINT,
-    TOO_LARGE_HINT,
     Fault,
     FaultKind,
     StoreFault,
     classify,
     public_error,
 )
+from tideover.store.hints import HTTP_HINT, NO_GRPC_HINT, TLS_HINT, TOO_LARGE_HINT
 from tideover.store.protocol import Compacted
 
 K = FaultKind

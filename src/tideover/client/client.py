@@ -72,11 +72,7 @@ class Client:
 
     @property
     def store(self) -> Store:
-        """The cluster, once the coordinator is entered.
-
-        Raises:
-            Closed: It has not been entered.
-        """
+        """The cluster, once the coordinator is entered. Raises `Closed`: it has not been entered."""
         return self.calls.store
 
     def of(self, component: Component) -> Client:

@@ -42,11 +42,7 @@ class DirectCalls:
 
     @property
     def store(self) -> Store:
-        """The cluster.
-
-        Raises:
-            Closed: There is none yet.
-        """
+        """The cluster. Raises `Closed`: there is none yet."""
         if self._store is None:
             raise Closed(NOT_ENTERED)
         return self._store
@@ -58,10 +54,9 @@ class DirectCalls:
         return other
 
     async def ask(self, op: Op[R], *, timeout: float) -> R:
-        """Ask until there is an answer, for `timeout` seconds. Only for what may be done twice.
+        """Ask until there is an answer, for `timeout` seconds; only for what may be done twice.
 
-        Raises:
-            StoreFault: There was none, or it was a definite no.
+        Raises `StoreFault` where there was none, or it was a definite no.
         """
         deadline = self._clock.monotonic() + timeout
         tried: set[str] = set()

@@ -14,12 +14,7 @@ class Lifecycle:
     """Refuses what is asked of a coordinator that is not open, and says why.
 
     The coordinator has one, which ends as soon as it closes. Locks and sessions have each their own: the bodies
-    that closing ends may still take locks.
-
-    Attributes:
-        refusal: Why nothing new begins; None while it is open.
-        forked: Why nothing is served at all in this process, which was forked from the one that connected; None
-            elsewhere.
+    that closing ends may still take locks. In a forked child `forked` says why nothing is served at all.
     """
 
     def __init__(self) -> None:

@@ -5,9 +5,9 @@ sees what its caller has written before. A read that finds nothing to join is se
 all other tasks that are ready to run at that moment. Only while others are under way does a batch wait for more,
 and not for longer than a few milliseconds.
 
-It is quick because nothing is done per caller that can be done per batch: one task, one event and one deadline
-serve all. A caller has a cancel scope of its own only if it is less patient than its batch. Each can still leave
-at any time, and when the last one has left the call is given up.
+It is quick because nothing is done per caller that can be done per batch: one task and one deadline serve all, and
+a caller has a future. A caller has a cancel scope of its own only if it is less patient than its batch. Each can
+still leave at any time, and when the last one has left the call is given up.
 
 etcd refuses a transaction as a whole for one key that is not permitted or is too long; then each key is asked for
 by itself, so that one caller's refusal is not another's.
@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.broadcast import Broadcast
+from tideover.broadcast import Broadcast, Ending
 from tideover.client.gateway import Gateway
 from tideover.errors import Closed, DeadlineExceeded, InvalidRequest, PermissionDenied, TideoverError
 from tideover.policies import RetryPolicy
@@ -50,7 +50,7 @@ class Batch:
         keys: The keys asked for, each with its first caller's span, so that a call for it is that span's child.
         callers: How many wait.
         call: Encloses the call, to cancel it.
-        ended: Set when there is an outcome.
+        ended: Comes when there is an outcome.
         entries: The entries that were found, by key.
         sent_at: When the attempt that succeeded was sent, in monotonic seconds.
         error: Why there is no answer; None if there is one.
@@ -76,7 +76,7 @@ class Batch:
         self.keys: dict[bytes, telemetry.SpanContext] = {}
         self.callers = 0
         self.call = anyio.CancelScope()
-        self.ended = anyio.Event()
+        self.ended = Ending()
         self.entries: dict[bytes, Entry] = {}
         self.sent_at = 0.0
         # What callers hear if the call ends without an outcome.
@@ -139,17 +139,18 @@ class Coalescer:
 
     async def _take_part(self, key: bytes, patience: float) -> tuple[Entry | None, float]:
         batch = self._open.get(patience) or self._begin(patience)
-        if key not in batch.keys:
-            batch.keys[key] = telemetry.current_context()
-            if len(batch.keys) == MOST_READS:
+        keys = batch.keys
+        if key not in keys:
+            keys[key] = telemetry.current_context()
+            if len(keys) == MOST_READS:
                 self._shut(batch)
         while True:
             batch.callers += 1
             try:
-                await batch.ended.wait()
+                await batch.ended.awaited()
             finally:
                 batch.callers -= 1
-                if not batch.callers and not batch.ended.is_set():
+                if not batch.callers and not batch.ended.has_come:
                     self._shut(batch)
                     batch.call.cancel()
             if not batch.apart:
@@ -200,7 +201,7 @@ class Coalescer:
             batch.error = error
         finally:
             self._shut(batch)
-            batch.ended.set()
+            batch.ended.come()
 
     async def _hold(self, batch: Batch) -> None:
         """Wait to be joined by more, while enough others are under way."""

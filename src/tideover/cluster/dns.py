@@ -20,12 +20,9 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, as the system knows them, in its order of preference.
+    """Return the addresses of a host, as the system knows them, in its order; raise `OSError` where there is none.
 
     Asked in a thread that the process does not wait for at its end, because a look-up may hang.
-
-    Raises:
-        OSError: There are none, or no name server answers.
     """
 
     def ask() -> list[str]:

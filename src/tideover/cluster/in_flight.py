@@ -51,9 +51,7 @@ class _Asked:
 class InFlightReads:
     """The calls under way.
 
-    Args:
-        suspect: Called when a member does not answer at once.
-        limit: Returns how long to wait for a member's small answer, where the link alone takes so many seconds.
+    `suspect` is called when a member does not answer at once; `limit` returns how long to wait for a small answer.
     """
 
     def __init__(self, clock: Clock, suspect: Callable[[], None], limit: Callable[[str, float], float]) -> None:
@@ -119,6 +117,9 @@ class InFlightReads:
         async with anyio.create_task_group() as tasks:
             while True:
                 sooner = self._sooner = anyio.Event()
+                # Of many short calls only the present one is waited for, not those that have ended.
+                while self._checks and self._checks[0][2] not in self._asked:
+                    heapq.heappop(self._checks)
                 left = self._checks[0][0] - self._clock.monotonic() if self._checks else None
                 if left is None or left > _TOGETHER:
                     with anyio.move_on_after(left):

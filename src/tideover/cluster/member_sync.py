@@ -47,6 +47,8 @@ _NAMES_TIMEOUT = 5.0
 class MemberSync:
     """Keeps the members up to date.
 
+    16 attributes: what it acts on, the times of the next looks, and as of when the list was last read.
+
     Args:
         secure: Whether this client connects with TLS.
         sync: Whether to connect to members that were not given. The list is read either way, because it says how

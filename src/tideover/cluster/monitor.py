@@ -165,9 +165,11 @@ class Monitor:
             cluster.set_active(min(well, key=cluster.members.index))
         cluster.blackouts += diagnosis is Diagnosis.CUT_OFF
         before = cluster.health
-        cluster.breakers.health = before.assess(
-            Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
-            self._rules,
+        cluster.set_health(
+            before.assess(
+                Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
+                self._rules,
+            )
         )
         news = known != (cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state)
         cluster.breakers.retry_at = max(now, began + self._interval(began, news=news))
@@ -178,9 +180,11 @@ class Monitor:
         cluster, before, now = self._cluster, self._cluster.health, self._clock.monotonic()
         cluster.well, cluster.unwell = frozenset(), frozenset(cluster.members)
         cluster.blackouts += 1
-        cluster.breakers.health = before.assess(
-            Assessment(Diagnosis.CUT_OFF, False, False, sent_at=now - self._rules.outage_after, now=now),
-            self._rules,
+        cluster.set_health(
+            before.assess(
+                Assessment(Diagnosis.CUT_OFF, False, False, sent_at=now - self._rules.outage_after, now=now),
+                self._rules,
+            )
         )
         cluster.breakers.suspect()
         self._announce(before)

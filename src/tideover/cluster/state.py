@@ -31,6 +31,8 @@ _SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 _ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
 # Seconds: by less an answer lowers no estimate of a round trip, since limits are longer by far.
 _NOTHING = 0.01
+# Seconds for which proofs of one revision are as good as the first of them; those of probes are always announced.
+_ANNOUNCED_EVERY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,14 @@ class Proof:
 
 
 class ClusterState:
-    """The two lanes, their breakers, and the member in use.
+    """What is known of the members and their alarms, and the member in use.
 
-    Args:
-        members: The members' names.
-        active: The member to begin with.
+    21 attributes: all tasks of the cluster meet here, and each fact has one writer.
 
     Attributes:
         roll: Who the members are.
         breakers: Whether calls are let through.
+        health: Where the state machine stands, with the breaker of each lane.
         waiting: The reads under way.
         closing: How long what is closed may try to let etcd know.
         timeline: What has happened lately.
@@ -81,6 +82,8 @@ class ClusterState:
         self.random = random
         self.active = active
         self.changed = Broadcast()
+        # Plain, and the breakers' own: every call reads it.
+        self.health = Health()
         self.breakers = Breakers(self.roll, clock=clock, random=random, changed=self.changed)
         self.waiting = InFlightReads(clock, self.breakers.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
@@ -95,16 +98,16 @@ class ClusterState:
         self.alarms: frozenset[str] | None = None
         self.untold: dict[str, str] = {}
         self.blackouts = 0
+        self._announced_at = 0.0
         self.alarm_evidence = Broadcast()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
         return f"<ClusterState {self.health.state} ({self.health.diagnosis}), active {self.active}>"
 
-    @property
-    def health(self) -> Health:
-        """Where the state machine stands, with the breaker of each lane."""
-        return self.breakers.health
+    def set_health(self, health: Health) -> None:
+        """Set the state of the state machine, with the breaker of each lane."""
+        self.health = self.breakers.health = health
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -131,8 +134,7 @@ class ClusterState:
 
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet; see `Breakers.refuse` for what that raises."""
-        health = self.breakers.health
-        if not (health.quorum if lane is Lane.QUORUM else health.member).closed:
+        if not (self.health.quorum if lane is Lane.QUORUM else self.health.member).closed:
             self.breakers.refuse(self.sentence)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
@@ -218,15 +220,22 @@ class ClusterState:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
-        """Publish a linearizable read as proof of what is current."""
-        if self.proof is None or sent_at > self.proof.sent_at:
+        """Publish a linearizable read as proof of what is current.
+
+        It is announced if it tells more than the one before: a busy process has one with each answer, and looks at
+        all that is followed for each that is announced.
+        """
+        before = self.proof
+        if before is None or sent_at > before.sent_at:
             if self.roll.belong(header.cluster_id):
                 for member in self.roll.learned:
                     self.leave(member)
-            if self.proof is not None:
-                self._compare_terms(self.proof, header)
+            if before is not None:
+                self._compare_terms(before, header)
             self.proof = Proof(sent_at, header)
-            self.changed.fire()
+            if before is None or header != before.header or sent_at - self._announced_at >= _ANNOUNCED_EVERY:
+                self._announced_at = sent_at
+                self.changed.fire()
 
     def _compare_terms(self, before: Proof, header: Header) -> None:
         """Note a leader change that was no outage: since the proof before, etcd was available throughout."""
@@ -260,7 +269,7 @@ class ClusterState:
             return
         before, self.alarms = self.diagnosis_of_alarms, alarms
         if self.health.diagnosis is before:
-            self.breakers.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+            self.set_health(replace(self.health, diagnosis=self.diagnosis_of_alarms))
         self.changed.fire()
 
     def record_untold(self, what: str, why: str | None) -> bool:

@@ -32,11 +32,7 @@ class Decoder:
         self._decode = _made(form)
 
     def __call__(self, data: bytes) -> object:
-        """Return stored bytes as a value.
-
-        Raises:
-            Refusal: They are no value of the type.
-        """
+        """Return stored bytes as a value. Raises `Refusal`: they are no value of the type."""
         try:
             return asking(self.name, self._decode, data)
         except Refusal as exc:
@@ -191,11 +187,7 @@ class _NotJson(Refusal):
 
 
 def parse_json(text: str) -> object:
-    """Parse JSON; each number with a fraction keeps its text.
-
-    Raises:
-        Refusal: The text is not JSON.
-    """
+    """Parse JSON; each number with a fraction keeps its text. Raises `Refusal`: the text is not JSON."""
     try:
         return json.loads(text, parse_float=Written, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:

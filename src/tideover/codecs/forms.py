@@ -113,11 +113,7 @@ def record_of(form: object) -> type | None:
 
 
 def fields_of(form: object) -> tuple[Field, ...] | None:
-    """Return the fields of a dataclass, a `TypedDict` or a library's record; None for any other type.
-
-    Raises:
-        TypeError: The dataclass's constructor does not take them by name.
-    """
+    """Return the fields of a dataclass, a `TypedDict` or a library's record; None for any other type."""
     record = record_of(form)
     if record is None:
         return None

@@ -20,11 +20,7 @@ def default_of(parameter: Any) -> object:
 
 
 def fill(hint: Any, given: Mapping[object, object]) -> object:
-    """Return a type with its parameters replaced.
-
-    Args:
-        given: Parameter to type; a missing one gets its default.
-    """
+    """Return a type with its parameters replaced; one that is not in `given` gets its default."""
     if isinstance(hint, TypeVar):
         return given.get(hint, default_of(hint))
     parameters = getattr(hint, "__parameters__", ()) if get_origin(hint) is not None else ()

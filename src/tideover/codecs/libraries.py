@@ -15,11 +15,7 @@ PYDANTIC = "tideover.contrib.pydantic"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a dataclass, a `TypedDict`, or a record of another library's.
-
-    Attributes:
-        required: Whether the field must be given.
-    """
+    """One field of a dataclass, a `TypedDict`, or a record of another library's."""
 
     name: str
     form: object
@@ -36,20 +32,10 @@ class Library(Protocol):
         """Whether the values of one of its types are stored as plain text."""
 
     def converter(self, form: object) -> Callable[[object], object]:
-        """Return the converter of one of its types, or of a union with one.
-
-        Raises:
-            TypeError: The library cannot decode the type.
-            NameError: A type that it is made of has not been defined yet.
-        """
+        """Return the converter of one of its types, or of a union with one; raise as `structures.converter`."""
 
     def plain(self, value: object) -> object:
-        """Return the JSON form of one of its values, which reads back as the same value.
-
-        Raises:
-            TypeError: The value cannot be stored.
-            ValueError: The value would not read back as the same.
-        """
+        """Return the JSON form of one of its values, which reads back as the same; else raise `ValueError`."""
 
     def is_record(self, form: type) -> bool:
         """Whether one of its types has fields."""

@@ -51,11 +51,7 @@ def one_value(size: int) -> Iterator[None]:
 
 
 def spend(points: int) -> None:
-    """Take points off the budget of the value that is being decoded, if it has one.
-
-    Raises:
-        TooMuch: The budget is spent.
-    """
+    """Take points off the budget of the value that is being decoded, if it has one; raise `TooMuch` at its end."""
     work = _work.get()
     if work is not None:
         work.left -= points
@@ -98,12 +94,7 @@ class _Refused:
 
 
 def require_spread(items: list[object]) -> None:
-    """Refuse many different items of one hash: the numbers 0, p, 2p ... have that, with p = 2^61 - 1.
-
-    Raises:
-        Refusal: There are.
-        TypeError: An item has no hash.
-    """
+    """Refuse many different items of one hash: the numbers 0, p, 2p ... have that, with p = 2^61 - 1."""
     hashes: dict[int, int] = {}
     for item in items:
         hashes[hash(item)] = hashes.get(hash(item), 0) + 1

@@ -42,11 +42,7 @@ class Refusal(ValueError):
 
 
 def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call foreign code, a type or a validator named `who`, which may refuse a value by raising anything.
-
-    Raises:
-        Refusal: The code has raised.
-    """
+    """Call foreign code named `who`, which may refuse a value by raising anything; raise that as `Refusal`."""
     try:
         return function(*args, **kwargs)
     except Refusal:

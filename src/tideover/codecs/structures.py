@@ -127,11 +127,7 @@ class _Converters:
 
 
 def construct(form: type, fields: Mapping[str, object]) -> object:
-    """Make a dataclass or a library's record, whose own checks may refuse the fields, or a `TypedDict`.
-
-    Raises:
-        Refusal: The checks refused the fields.
-    """
+    """Make a dataclass or a library's record, whose own checks may refuse the fields, or a `TypedDict`."""
     if (library := library_of(form)) is not None:
         return asking(form.__name__, library.construct, form, fields)
     if not dataclasses.is_dataclass(form):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -11,8 +11,7 @@ from tideover.policies import CachePolicy
 from tideover.types import Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """The last answer about a key.
 
     Attributes:

@@ -412,7 +412,8 @@ class Coordinator:
         elsewhere is fenced by `held.token` or `held.guard()`.
 
         Coroutines of this process hand the lock on among themselves without asking etcd, in order, as long as
-        no other process waits for it: see `handover`.
+        no other process waits for it: see `handover`. If they want it twice within 0.1 s, its key stays in etcd's
+        queue for up to 0.1 s when it is let go, unless another process waits.
 
         Args:
             name: The lock; slashes may divide it. `{namespace}/locks/{name}/` in etcd, in the layout of etcd's own

@@ -219,13 +219,7 @@ class Life:
             part.poison(why)
 
     def declare_outage(self, cut_off: Callable[[], None]) -> None:
-        """Declare at once that no member answers: for tests, see `tideover.testing.declare_outage`.
-
-        `cut_off` makes it so, in the event loop.
-
-        Raises:
-            Closed: The coordinator is not open.
-        """
+        """Declare that no member answers, once `cut_off` made it so: `tideover.testing.declare_outage`."""
         monitor = self._monitor
         self.parts.client.lifecycle.check()
         if monitor is None:

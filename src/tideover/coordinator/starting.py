@@ -89,13 +89,7 @@ def _answered(parts: Parts) -> bool:
 
 
 def check_required(parts: Parts) -> None:
-    """Return if what `connect(require=...)` demands is there.
-
-    Raises:
-        Unreachable: etcd is away.
-        AuthenticationFailed: etcd refuses the credentials.
-        NotSynced: There is no configuration.
-    """
+    """Return if what `connect(require=...)` demands is there; else raise as `connect` says."""
     health, unauthorized = parts.client.health, parts.client.state.health.unauthorized
     if parts.options.require == "etcd" and health.state is not HealthState.AVAILABLE:
         away = AuthenticationFailed if unauthorized else Unreachable

@@ -39,13 +39,7 @@ class Survey:
 
 
 async def survey(client: Client, below: str = "") -> Survey:
-    """Return what others have written under the keys that tideover reads, as far as this user may read them.
-
-    Raises:
-        Unavailable: etcd is away.
-        AuthenticationFailed: A quorum refuses the credentials.
-        WrongLoop: This is another event loop than the coordinator's.
-    """
+    """Return what others have written under the keys that tideover reads, as far as this user may read them."""
     client.home.check(client)
 
     async def read(op: Range) -> RangeResult | None:

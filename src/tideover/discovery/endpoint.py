@@ -85,12 +85,7 @@ class Endpoint:
 
 
 def check_name(name: str, what: str = "a service's name") -> str:
-    """Reject a malformed name; return any other.
-
-    Raises:
-        TypeError: The name is not text.
-        ValueError: The name is empty, or cannot be encoded.
-    """
+    """Return a name that has a place in a key; raise `TypeError` or `ValueError` for any other."""
     if not isinstance(name, str):
         raise TypeError(f"{what} must be text, not {quoted(name)}")
     if not name:
@@ -108,11 +103,7 @@ def service_prefix(name: str) -> str:
 
 
 def decode(key: str, raw: bytes) -> Endpoint:
-    """Return the endpoint in a key and its value.
-
-    Raises:
-        ValueError: Key or value is malformed, or this version is too old for it; the message says why.
-    """
+    """Return the endpoint in a key and its value; raise `ValueError` if malformed, or too new for this version."""
     folder, *segments = key.split("/")
     if folder != _FOLDER or len(segments) != 3 or not all(segments):
         raise ValueError(f"'{shown(key)}' is not services/NAME/INSTANCE/INCARNATION")

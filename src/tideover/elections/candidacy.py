@@ -192,12 +192,12 @@ class Candidacy:
     def status(self) -> ElectionStatus:
         """Return the status of this candidacy. No I/O."""
         record, leads, peering = self.record, self.leads, self.peering
-        led = record.document if record.document and not record.document.vacant else None
+        led = record.content.in_force
         trouble = record.error.brief if record.error else record.state.loss
         return ElectionStatus(
             name=self.name,
             standing=self.standing,
-            on_outage=record.claim.policy,
+            on_outage=record.content.claim.policy,
             token=record.state.token if leads else None,
             remaining=record.left if leads else None,
             holder=led.holder if led else None,
@@ -214,11 +214,7 @@ class Candidacy:
         )
 
     async def elected(self, namespace: str) -> None:
-        """Wait until this candidate leads: its one term begins.
-
-        Raises:
-            TideoverError: This candidate can never be elected.
-        """
+        """Wait until this candidate leads, and its one term begins; raise if that can never be."""
         with telemetry.campaigning(namespace, self.name):
             await self.record.wait(lambda: self.leads or self.refusal is not None or bool(self.ended))
             if not self.leads:
@@ -230,12 +226,8 @@ class Candidacy:
     async def leave(self, *, loss: str = "", raised: BaseException | None = None, resigning: bool = True) -> bool:
         """End the candidacy, resign, and report; bounded in time. A second call waits for the first.
 
-        Args:
-            resigning: Whether to vacate the record, so that another candidate is elected at once; not after a loss
-                that the next candidacy may still regain. Otherwise the record is free after ttl and margin.
-
-        Returns:
-            Whether this candidate certainly does not hold the record; False without resigning.
+        After a loss that the next candidacy may still regain nothing is resigned: the record is free after ttl and
+        margin. Returns whether this candidate certainly does not hold the record; False without resigning.
         """
         if self._left is not None:
             await self._left.wait()

@@ -96,7 +96,7 @@ class Election:
             raise LeadershipLost(f"{self.name!r} is not led here: campaign first")
         self._term.check()
         record = self._candidacy.record
-        await record.proclaim(replace(record.claim, value=value))
+        await record.proclaim(replace(record.content.claim, value=value))
         self._term.check()
 
     async def resign(self) -> None:

@@ -71,12 +71,7 @@ class Elections(Part):
         return self._client.lifecycle.refusal or ""
 
     def bid(self, name: str, options: LeaderOptions) -> Bid:
-        """Return a candidacy to be, checked.
-
-        Raises:
-            TypeError: An option has another type.
-            ValueError: An option is out of range.
-        """
+        """Return a candidacy to be; raise `TypeError` or `ValueError` for its options."""
         check_name(name)
         timing = Timing(options.ttl)
         policy, limit = self._policy(options.on_outage), 0.0
@@ -112,14 +107,10 @@ class Elections(Part):
         return on_outage
 
     def stand(self, bid: Bid) -> Candidacy:
-        """Start a candidacy in the background.
-
-        Raises:
-            Closed: The coordinator is not open.
-        """
+        """Start a candidacy in the background, unless the coordinator is not open."""
         self._client.lifecycle.check()
         record, peering = self._record(bid), None
-        if record.claim.limit and self._listener is not None:
+        if record.content.claim.limit and self._listener is not None:
             peering = Peering(record, self._client, self._listener)
         candidacy = Candidacy(bid.name, record, self._client, peering=peering, watchdog=self._watchdog)
         self.start(f"candidate for {bid.name}", candidacy.run)
@@ -133,17 +124,13 @@ class Elections(Part):
         self._forget_regaining()
         record, _ = self._regaining.pop((bid.name, claim.policy, bid.timing.ttl), (None, 0.0))
         if record is not None:
-            record.claim = claim
+            record.content.claim = claim
             return record
         key = key_of(self._client.namespace, bid.name)
         return ElectionRecord(key, self._client, timing=bid.timing, claim=claim)
 
     async def elected(self, candidacy: Candidacy) -> Term:
-        """Wait until a candidacy leads; return its term.
-
-        Raises:
-            TideoverError: This candidate can never be elected.
-        """
+        """Wait until a candidacy leads, and return its term; raise if that can never be."""
         await candidacy.elected(self._client.namespace)
         term = Term(candidacy)
         if candidacy in self._running:
@@ -163,7 +150,7 @@ class Elections(Part):
             record, seen = candidacy.record, candidacy.record.state.seen
             if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
                 until = self._client.clock.boot() + record.timing.ttl
-                self._regaining[candidacy.name, record.claim.policy, record.timing.ttl] = record, until
+                self._regaining[candidacy.name, record.content.claim.policy, record.timing.ttl] = record, until
             self._forget_regaining()
 
     def _forget_regaining(self) -> None:
@@ -185,20 +172,12 @@ class Elections(Part):
         return LeaderView(name, self.observer(name), self._client)
 
     def observer(self, name: str) -> Observer:
-        """Return the reader of an election's record.
-
-        Raises:
-            Closed: The coordinator is not open.
-        """
+        """Return the reader of an election's record. Raises `Closed`: the coordinator is not open."""
         self._client.lifecycle.check()
         return Observer(key_of(self._client.namespace, name), self._client)
 
     def admin(self, name: str) -> ElectionAdmin:
-        """Return an election's record as an operator sees it.
-
-        Raises:
-            Closed: The coordinator is not open.
-        """
+        """Return an election's record as an operator sees it. Raises `Closed`: the coordinator is not open."""
         self._client.lifecycle.check()
         return ElectionAdmin(key_of(self._client.namespace, name), self._client)
 
@@ -219,8 +198,8 @@ class Elections(Part):
     def leader_address(self, name: str) -> str | None:
         """Return the address of another process that leads; see `Coordinator.leader_address`."""
         records = [candidacy.record for candidacy in list(self._running) if candidacy.name == name]
-        ours = {text for record in records for text in (record.state.me, record.claim.address)}
-        seen = (record.document for record in records if record.document and not record.document.vacant)
+        ours = {text for record in records for text in (record.state.me, record.content.claim.address)}
+        seen = (document for record in records if (document := record.content.in_force) is not None)
         others = (each.address for each in seen if each.holder not in ours and each.address not in ours)
         return next(others, "") if records else None
 

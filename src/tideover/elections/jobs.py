@@ -221,12 +221,7 @@ class Jobs:
 
     @contextmanager
     def running(self, job: Job) -> Iterator[None]:
-        """Show a job as running for the length of a block.
-
-        Raises:
-            Closed: The coordinator is not open.
-            WrongLoop: This is another event loop than the coordinator's.
-        """
+        """Show a job as running for the length of a block."""
         self.elections.home.check(job)
         if self.elections.closed:
             raise Closed(self.elections.closed)

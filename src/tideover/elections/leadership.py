@@ -44,7 +44,7 @@ class Leadership:
     @property
     def held_by(self) -> str:
         """The leader last seen by this candidate and since when it leads, for people; empty if there was none."""
-        document = self._candidacy.record.document if self._candidacy is not None else None
+        document = self._candidacy.record.content.document if self._candidacy is not None else None
         return "" if document is None or document.vacant else document.holder_shown
 
     async def __aenter__(self) -> Term:
@@ -91,7 +91,7 @@ class Leadership:
         try:
             while term.leads:
                 changed, deadline = record.changed.next(), term.deadline
-                if not record.claim.stays:
+                if not record.content.claim.stays:
                     body.cancel_scope.deadline = anyio.current_time() + max(0.0, record.left)
                 with anyio.move_on_after(_TICK):
                     await changed.wait()

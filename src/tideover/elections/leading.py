@@ -62,12 +62,7 @@ Work = Leading | Callable[[], Awaitable[object]]
 
 
 def leading_of(name: str, work: Work) -> Leading:
-    """Return the function for an election, with its options.
-
-    Raises:
-        TypeError: `work` is not a function that can run while leading.
-        ValueError: `work` is decorated for another election.
-    """
+    """Return the function for an election, with its options; raise if `work` cannot run while leading it."""
     if isinstance(work, Leading):
         return work
     found = _decoration_of(work)

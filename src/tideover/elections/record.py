@@ -30,13 +30,14 @@ from tideover.broadcast import Broadcast
 from tideover.client.client import Client
 from tideover.elections.claim import CandidateClaim
 from tideover.elections.record_calls import Answer, Past, RecordCalls
-from tideover.elections.record_document import RecordDocument, decode, entry
+from tideover.elections.record_content import RecordContent
+from tideover.elections.record_document import RecordDocument
 from tideover.elections.rules.candidate import Candidate, Do, Seen, Step, Timing
-from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
-from tideover.holders import NOBODY, Holder
+from tideover.errors import TideoverError
+from tideover.holders import Holder
 from tideover.shown import shown
 from tideover.store.faults import Fault, public_error
-from tideover.types import Entry, Header
+from tideover.types import Header
 
 # Seconds after which a loss is announced at the latest when a suspended machine resumes, or a clock has jumped.
 _TICK = 0.25
@@ -47,13 +48,12 @@ _MOMENT = 0.001
 class ElectionRecord:
     """Takes one record for one candidate, renews it and loses it.
 
-    24 attributes: the state of the candidate, the last document read and the last one sent, and the counters that
-    tell tenures, claims and news apart.
+    20 attributes: the state of the candidate, and the counters that tell tenures, claims and news apart.
 
     Attributes:
+        content: The document as last read, and what the candidate writes.
         tenure: How often the candidate has come to hold the record.
         regained: Whether the present tenure continues the term of the one before.
-        wanted: Returns the candidates that the record should list, with their addresses, while it is held.
         looked_at: When the event loop last looked at the deadline, in boot-time seconds.
     """
 
@@ -68,14 +68,11 @@ class ElectionRecord:
     ) -> None:
         self.key = key
         self.token_key = key + b"/token"
-        self.claim = claim
+        self.content = RecordContent(key, timing.ttl, claim, word)
         self.timing = timing
         self.state = Candidate(word(), timing, limit=claim.limit)
-        self.wanted: Callable[[], dict[str, str]] = dict
-        self.document: RecordDocument | None = None
         self.tenure = 0
         self.regained = False
-        self.corrupt: RecordCorrupt | None = None
         self.changed = Broadcast()
         self.looked_at = -math.inf
         # Deadlines are on the boot-time clock, which counts while the machine is suspended.
@@ -84,8 +81,6 @@ class ElectionRecord:
         self._calls = RecordCalls(key, self.token_key, client, timing)
         self._header: Header | None = None
         self._seen_at = -math.inf
-        # The same for the whole term.
-        self._held_by = NOBODY
         # The last tenure that was lost, and why: the next one may have begun before its term is asked.
         self._lost = (0, "")
         self._wake = Broadcast()
@@ -111,7 +106,7 @@ class ElectionRecord:
         A claim that stays holds it in an outage beyond the deadline too. A quorum that refuses to let this user
         renew is no outage: other candidates may take over.
         """
-        return self.held or (self.claim.stays and self.state.held and self._calls.refused is None)
+        return self.held or (self.content.claim.stays and self.state.held and self._calls.refused is None)
 
     @property
     def refused(self) -> bool:
@@ -166,11 +161,7 @@ class ElectionRecord:
     async def run(self) -> None:
         """Take the record as soon as the rules allow it, and renew it, until cancelled.
 
-        Raises:
-            RecordCorrupt: The record cannot be read; it stays as it is.
-            ElectionMismatch: The record says another policy.
-            PermissionDenied: This user may not read or write the record.
-            AuthenticationFailed: A quorum refuses this client's credentials.
+        Raises the definite nos: `RecordCorrupt`, `ElectionMismatch`, `PermissionDenied`, `AuthenticationFailed`.
         """
         refusal: TideoverError | None = None
         async with anyio.create_task_group() as tasks:
@@ -190,7 +181,11 @@ class ElectionRecord:
             self._expire()
             news, now = self._wake.next(), self._clock.boot()
             step = self.state.step(now)
-            if step.at > now and self.state.held and (self._claims > self._claims_written or self._outdated):
+            if (
+                step.at > now
+                and self.state.held
+                and (self._claims > self._claims_written or self.content.is_outdated(held=self.held))
+            ):
                 step = Step(Do.RENEW)
             elif step.at > now and self._news > (self._header.revision if self._header else 0):
                 step = Step(Do.READ)
@@ -207,21 +202,13 @@ class ElectionRecord:
             self._wake.fire()
 
     def review(self) -> None:
-        """Compare the record with `wanted`, which may have changed."""
+        """Compare the record with `content.wanted`, which may have changed."""
         self._wake.fire()
         self.changed.fire()
 
-    @property
-    def _outdated(self) -> bool:
-        """Whether the record lists other candidates than it should, or does not say that its holder leads."""
-        written = self.document
-        if not self.claim.limit or written is None or not self.held:
-            return False
-        return not written.entered or written.listed != self.wanted()
-
     async def proclaim(self, claim: CandidateClaim) -> None:
         """Write another claim with a renewal at once; return when it is in etcd or the record is lost."""
-        self.claim = claim
+        self.content.claim = claim
         self._claims += 1
         wanted, tenure = self._claims, self.tenure
         self._wake.fire()
@@ -237,9 +224,7 @@ class ElectionRecord:
         """Vacate the record after `run` has ended, so that another candidate takes it at once.
 
         The record is not held from the first moment on, whether etcd can be told within `timeout` seconds or not.
-
-        Returns:
-            Whether this candidate certainly does not hold the record any more.
+        Returns whether this candidate certainly does not hold it any more.
         """
         self._become(self.state.vacated())
         with anyio.move_on_after(timeout):
@@ -252,7 +237,9 @@ class ElectionRecord:
                     # later.
                     return False
                 if ours:
-                    answer = await self._calls.swap(seen, self._compose(vacant=True))
+                    answer = await self._calls.swap(
+                        seen, self.content.compose(self.state, leads=self.held, vacant=True)
+                    )
                 else:
                     # A write that is under way may win yet; and another holder's record must not be vacated.
                     answer = await self._calls.read()
@@ -285,8 +272,8 @@ class ElectionRecord:
             taking, renewing = do is Do.TAKE, do is Do.RENEW
             self.state = self.state.drafted(self._word())
             if taking:
-                self._held_by = Holder.now(self.claim.name(), self._clock.wall())
-            document = self._compose(founding=do is Do.FOUND, taking=taking)
+                self.content.held_by = Holder.now(self.content.claim.name(), self._clock.wall())
+            document = self.content.compose(self.state, leads=self.held, founding=do is Do.FOUND, taking=taking)
             self.state = self.state.offering(frozenset(document.listed))
             answer = await self._calls.swap(asked or Seen(), document, taking=taking, renewing=renewing)
         if isinstance(answer, Fault):
@@ -300,9 +287,9 @@ class ElectionRecord:
             pass  # a reset came between: the answer is about another history
         elif document is None or not answer.written:
             self._look(answer, sent_at)
-            self._refuse_others()
+            self.content.refuse_others()
         elif self._same_history(answer.header):
-            self.document, self._seen_at = document, sent_at
+            self.content.document, self._seen_at = document, sent_at
             self._claims_written = self._claims_written if do is Do.FOUND else claims
             revision, now = answer.header.revision, self._clock.boot()
             self._become(self.state.succeeded(do, revision, sent_at, now, frozenset(document.listed)))
@@ -311,41 +298,8 @@ class ElectionRecord:
         """Apply an answer that shows the record."""
         if not self._same_history(answer.header):
             return
-        seen, self._seen_at = self._understand(answer.record, answer.token), sent_at
+        seen, self._seen_at = self.content.read(answer.record, answer.token), sent_at
         self._become(self.state.observed(seen, sent_at, self._clock.boot()))
-
-    def _refuse_others(self) -> None:
-        """Raise on a record that cannot be read, or that has another policy."""
-        if self.corrupt is not None:
-            raise self.corrupt
-        found = self.document
-        if found is not None and found.policy != self.claim.policy:
-            raise ElectionMismatch(
-                f"{self._name} is an election with on_outage='{shown(found.policy)}', and this candidate asks for "
-                f"{self.claim.policy!r}: all candidates must say the same"
-            )
-
-    def _understand(self, record: Entry | None, token: Entry | None) -> Seen:
-        self.document = self.corrupt = None
-        if record is None:
-            return Seen()
-        try:
-            self.document = found = decode(record.value, self.key)
-        except RecordCorrupt as exc:
-            self.corrupt = exc
-            return Seen(record.mod_revision, holder="somebody who writes no records")
-        return Seen(
-            record.mod_revision,
-            holder=found.holder,
-            write=found.write,
-            vacant=found.vacant,
-            ttl=found.ttl,
-            token=token.mod_revision if token else 0,
-            term=found.term,
-            candidates=frozenset(found.listed),
-            limit=found.limit,
-            name=found.holder_shown,
-        )
 
     def _same_history(self, header: Header) -> bool:
         """Compare an answer's header with the last one; answers of another history are not used.
@@ -376,33 +330,6 @@ class ElectionRecord:
             self.tenure += 1
             self.regained = state.token == before.token
         self.changed.fire()
-
-    def _compose(self, *, founding: bool = False, taking: bool = False, vacant: bool = False) -> RecordDocument:
-        before, claim = self.document, self.claim
-        return RecordDocument(
-            holder="" if founding else self.state.me,
-            term=(before.term if before else 0) + taking,
-            policy=claim.policy,
-            ttl=self.timing.ttl,
-            write=self.state.draft or self._word(),
-            vacant=vacant,
-            candidates=() if founding else self._candidates(taking=taking),
-            address="" if founding or vacant else claim.address,
-            value="" if founding or vacant else claim.value,
-            held_by=NOBODY if founding or vacant else self._held_by,
-            peer="" if founding or vacant else claim.peer,
-            limit=claim.limit,
-            # Unknown until the takeover succeeds; the first renewal then writes it.
-            entered=not claim.limit or (self.held and not taking),
-            extra=before.extra if before else {},
-        )
-
-    def _candidates(self, *, taking: bool) -> tuple[str, ...]:
-        """Return the candidates to list. Only a holder that leads changes them; each holder removes itself."""
-        listed = self.document.listed if self.document else {}
-        if self.claim.limit and self.held and not taking:
-            listed = self.wanted()
-        return tuple(entry(name, address) for name, address in listed.items() if name != self.state.me)
 
     async def _listen(self) -> None:
         def report(revision: int) -> None:

@@ -39,7 +39,6 @@ class Past(StrEnum):
     """What etcd's history says of earlier records under a key.
 
     Attributes:
-        NONE: There was no record.
         OVER: The last holder vacated its record, or cannot have led for longer than its ttl without etcd.
         OPEN: Peers may have confirmed the last holder since; or no member answered.
         UNKNOWABLE: etcd has compacted the history.

@@ -124,11 +124,7 @@ _REQUIRED = ("holder", "term", "policy", "ttl", "write")
 
 
 def decode(raw: bytes, key: bytes) -> RecordDocument:
-    """Read a document.
-
-    Raises:
-        RecordCorrupt: The value is malformed, or this version is too old for it.
-    """
+    """Read a document. Raises `RecordCorrupt`: the value is malformed, or this version is too old for it."""
     name = shown(key)
     try:
         found = load_object(raw)

@@ -44,11 +44,7 @@ class Look:
 
 
 async def read_marker(store: Store, key: bytes, member: str, timeout: float = READ_TIMEOUT) -> Look:
-    """Read the marker.
-
-    Raises:
-        StoreFault: It could not be read.
-    """
+    """Read the marker. Raises `StoreFault`: it could not be read."""
     found = await store.call(Range(key), member=member, timeout=timeout)
     entry = found.entries.get(key)
     if entry is None:
@@ -64,8 +60,7 @@ async def write_marker(
 ) -> EpochMarker | None:
     """Write a new marker, with a new random id unless it has one already; None if another process was faster.
 
-    Raises:
-        StoreFault: It could not be written, or was and the answer was lost: look again.
+    Raises `StoreFault` where it could not be written, or was and the answer was lost: look again.
     """
     header = look.header
     marker = EpochMarker(epoch, history or secrets.token_hex(8), header.cluster_id, header.raft_term)

@@ -70,11 +70,7 @@ class EpochMarker:
 
 
 def decode_marker(value: bytes) -> EpochMarker:
-    """Return the marker in the key's value.
-
-    Raises:
-        Malformed: It is no marker.
-    """
+    """Return the marker in the key's value. Raises `Malformed`: it is no marker."""
     found = load_object(value, size=_SIZE)
     try:
         return EpochMarker(

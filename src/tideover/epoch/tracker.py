@@ -53,6 +53,8 @@ _WRITE_PATIENCE = 5.0
 class EpochTracker:
     """Knows which history etcd is in; with `writes=False` it only looks.
 
+    24 attributes: the history and what was found of it, for the report, and the numbers that tell looks apart.
+
     Attributes:
         history: The current history.
         known: What is known of it.
@@ -163,11 +165,7 @@ class EpochTracker:
         return self._search.doubt is not None or self._blackouts != self._cluster.blackouts
 
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
-        """Let an answer pass, once it is clear which history it is of.
-
-        Raises:
-            StoreFault: It is from a member of another cluster.
-        """
+        """Let an answer pass, once it is clear which history it is of; of another cluster it is a `StoreFault`."""
         if self._is_stranger(member, header, linearizable=linearizable):
             raise StoreFault(self.refusal(member, header.cluster_id))
         if self.known.cluster_id and header.cluster_id != self.known.cluster_id:
@@ -201,20 +199,14 @@ class EpochTracker:
         return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
 
     async def refute(self, history: Epoch, reason: str, *, timeout: float) -> None:
-        """Report that content of a history contradicts what etcd has now, and wait until that is settled.
-
-        Raises:
-            DeadlineExceeded: It could not be settled within `timeout` seconds.
-            CircuitOpen: An outage has been declared.
-        """
+        """Report that content of a history contradicts etcd, and wait until that is settled; see `confirm`."""
         if history is self.history:
             await self._settle_doubt(Doubt(reason), timeout)
 
     async def confirm(self, timeout: float | None = None) -> None:
         """Wait until etcd was asked, after now, whether it still is in the current history.
 
-        Args:
-            timeout: Seconds to wait; None waits until the caller is cancelled, also through an outage.
+        A timeout of None waits until the caller is cancelled, also through an outage.
 
         Raises:
             DeadlineExceeded: It could not be asked within that time.

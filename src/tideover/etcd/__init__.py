@@ -8,10 +8,3 @@ alone imports grpc, and goes through the proxies that `http_proxy` finds; `rpc_e
 connect, or refuses; `raw_lines` keeps gRPC's own lines off stderr. Messages are loaded on connecting.
 Nothing here retries or chooses a member.
 """
-
-import os
-
-# For grpc, which reads it when it is first used. Its own handlers of a fork restart its threads in the child, on
-# connections that are the parent's, and one child in ten then died of SIGSEGV (tests/integration/test_sessions.py
-# under load). A child of ours refuses to be used anyway. Whoever needs grpc's handlers sets the variable.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

@@ -45,13 +45,9 @@ class Login:
         self._refused_at = 0.0
 
     async def token(self, channel: MemberChannel, *, timeout: float, refused: str | None = None) -> str:
-        """Return the token that all calls use; empty if etcd has no users.
+        """Return the token that all calls use, another than `refused`; empty if etcd has no users.
 
-        Args:
-            refused: A token that etcd has refused: another is returned.
-
-        Raises:
-            StoreFault: No token. If etcd is away, the fault is an outage in which nothing was applied.
+        Raises `StoreFault` without one. If etcd is away, the fault is an outage in which nothing was applied.
         """
         if self._token is not None and self._token != refused:
             return self._token
@@ -102,9 +98,5 @@ def metadata_of(token: str) -> tuple[tuple[str, str], ...]:
 
 
 def asks_for_token(fault: Fault, *, watch: bool = False) -> bool:
-    """Whether a new token may help.
-
-    Args:
-        watch: Whether a watch was refused: etcd 3.5.1 calls a watch without a valid token a denied one.
-    """
+    """Whether a new token may help; etcd 3.5.1 calls a watch without a valid token a denied one."""
     return fault.kind is FaultKind.AUTH_TOKEN or (watch and fault.kind is FaultKind.PERMISSION)

@@ -199,7 +199,8 @@ class MemberChannel:
             task.cancel()
         if closing:
             await asyncio.wait(closing)
-        await _reported()
+        if self.transport == "grpc":
+            await _reported()
 
     async def _drained(self) -> None:
         """Wait for the calls that must not be cancelled, as long as their number falls."""

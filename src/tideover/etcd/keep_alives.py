@@ -1,7 +1,8 @@
-"""All renewals at one member, on three streams at the most as long as nothing forces others.
+"""All renewals at one member, on one stream as long as nothing forces others; over grpc on up to three.
 
 grpc takes the next message of a stream once it has sent the last one, and each time two threads wake each other
-up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0103).
+up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0103). Over
+http2 a burst is one write.
 
 etcd 3.5.28 and later refuses to renew a lease of whose keys its user may not write one, and ends the whole stream
 with that (`PERMISSION_DENIED`, seen on 3.5.35 and 3.7.3), as does every other fault. Which lease it was the answer
@@ -21,12 +22,13 @@ import anyio
 from tideover.etcd.auth_token import asks_for_token
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
+from tideover.policies import Transport
 from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault, is_masked
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import KeepAlive, TakeRenewal
 
-# How many streams take turns; and how many renewals at one moment are worth one more.
-_STREAMS = 3
+# How many streams take turns, by transport; and how many renewals at one moment are worth one more.
+_STREAMS: dict[Transport, int] = {"grpc": 3, "http2": 1}
 _WORTH = 6
 # How many are open at the most: those that take turns, others that still owe an answer, and those of a search. A
 # connection has room for so many besides its calls (see `room`).
@@ -93,7 +95,7 @@ class KeepAlives(KeepAlive):
                 await self._ask(batch, tuple(batch.due))
                 await batch.over.wait()
         finally:
-            batch.give_up()
+            batch.drop()
             self._end_unused()
         if batch.fault is not None:
             raise StoreFault(batch.fault)
@@ -116,7 +118,7 @@ class KeepAlives(KeepAlive):
             self._search(alone)
         if together:
             # With a login one stream: a spent token would be refused by each at a moment of its own.
-            streams = min(_STREAMS, 1 + len(together) // _WORTH) if self._anonymous else 1
+            streams = min(_STREAMS[self._channel.transport], 1 + len(together) // _WORTH) if self._anonymous else 1
             async with self._opening:
                 for number in range(streams):
                     await self._ask_over(number, batch, together[number::streams])
@@ -124,8 +126,8 @@ class KeepAlives(KeepAlive):
     async def _ask_over(self, number: int, batch: Batch, leases: Sequence[int]) -> None:
         stream = self._shared.get(number)
         usable = stream is not None and stream.stub is self._channel.lease
-        if stream is None or not usable or not all(map(stream.takes, leases)):
-            stream = self._shared[number] = await self._open(self._take_end)
+        if stream is None or not usable or not all(map(stream.accepts, leases)):
+            stream = self._shared[number] = await self._open(self._record_end)
         for lease in leases:
             stream.ask(lease, batch)
 
@@ -152,7 +154,7 @@ class KeepAlives(KeepAlive):
             if not stream.busy:
                 stream.cancel()
 
-    def _take_end(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
+    def _record_end(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
         if fault.kind is FaultKind.PERMISSION or is_masked(fault):
             self._search(due)
             return
@@ -161,9 +163,9 @@ class KeepAlives(KeepAlive):
             others, self._shared = self._shared.values(), {}
             for other in others:
                 due += other.abandon()
-        self._take_fault(stream, fault, due)
+        self._record_fault(stream, fault, due)
 
-    def _take_fault(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
+    def _record_fault(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
         if asks_for_token(fault):
             self._refused_token = stream.token
         self._fail(due, fault)
@@ -202,7 +204,7 @@ class KeepAlives(KeepAlive):
         for _ in range(_ASKS):
             answers: list[LeaseResult | Fault] = []
             one = Batch((lease,), lambda _, answer: answers.append(answer))  # noqa: B023  # asked and answered here
-            stream = await self._open(self._take_fault)
+            stream = await self._open(self._record_fault)
             stream.ask(lease, one)
             with anyio.move_on_after(_ALONE):
                 await one.over.wait()

@@ -20,6 +20,9 @@ from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import TakeRenewal
 
+# How many renewals are sent at once, where the transport can: of the rest none is sent after its waiter has gone.
+_TOGETHER = 32
+
 CLOSED = classify("CANCELLED", "the connection was closed under the stream")
 
 
@@ -57,7 +60,7 @@ class Batch:
         self.fault = fault
         self.over.set()
 
-    def give_up(self) -> None:
+    def drop(self) -> None:
         """Wait for nothing any more."""
         self.due.clear()
         self.over.set()
@@ -90,11 +93,13 @@ class KeepAliveStream:
         metadata = (("token", token),) if token else ()
         with translated():
             self._call = stub.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
+        # grpc takes the next one once it has sent the last.
+        self._most = _TOGETHER if hasattr(self._call, "write_all") else 1
         self._writer = asyncio.create_task(self._write_all())
         self.reader = asyncio.create_task(self._read_all())
         self.reader.add_done_callback(self._finish)
 
-    def takes(self, lease: int) -> bool:
+    def accepts(self, lease: int) -> bool:
         """Whether a lease can be renewed over it: no answer is due that a new one could be taken for."""
         return self.ended is None and lease not in self._asked
 
@@ -130,18 +135,25 @@ class KeepAliveStream:
             if not self._outbox:
                 self._filled.clear()
                 await self._filled.wait()
-            lease = self._outbox.popleft()
-            batch = self._asked.get(lease)
-            if batch is None:
-                return  # it was ended meanwhile
-            if lease not in batch.due:
-                # Given up before it was sent: no answer will come.
-                del self._asked[lease]
-                continue
+            leases = [self._outbox.popleft() for _ in range(min(len(self._outbox), self._most))]
+            requests = [rpc.LeaseKeepAliveRequest(ID=lease) for lease in leases if self._is_due(lease)]
+            if self.ended is not None:
+                return
             try:
-                await self._call.write(rpc.LeaseKeepAliveRequest(ID=lease))
+                if requests:
+                    await (self._call.write_all(requests) if self._most > 1 else self._call.write(*requests))
             except write_errors():
                 return  # the reading task says why
+            if self._most > 1:
+                await asyncio.sleep(0)
+
+    def _is_due(self, lease: int) -> bool:
+        batch = self._asked.get(lease)
+        if batch is not None and lease not in batch.due:
+            # Given up before it was sent: no answer will come.
+            del self._asked[lease]
+            return False
+        return batch is not None
 
     async def _read_all(self) -> Fault:
         try:

@@ -56,11 +56,7 @@ class Room:
         return connection
 
     async def turn(self, *, writes: bool, timeout: float) -> Connection:
-        """Return a connection once one has room.
-
-        Raises:
-            StoreFault: None had room in time, or the connections were closed; nothing was sent.
-        """
+        """Return a connection once one has room; raise `StoreFault`, with nothing sent, if none has in time."""
         turn: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         waiting = self._waiting[writes]
         waiting.append(turn)

@@ -15,12 +15,7 @@ UNREADABLE: Final = "Exception deserializing response!"
 
 
 class RpcError(Exception):
-    """Raised when a call over HTTP/2 has ended with another status than OK; it has the shape of grpc.aio's.
-
-    Args:
-        code: The status.
-        details: What was said of it.
-    """
+    """Raised when a call over HTTP/2 has ended with another status than OK; it has the shape of grpc.aio's."""
 
     def __init__(self, code: Any, details: str) -> None:
         super().__init__(f"{code.name}: {details}")

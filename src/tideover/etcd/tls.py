@@ -45,12 +45,7 @@ class Material:
 
 
 def read_material(tls: Tls) -> Material:
-    """Read the files, and check that they match.
-
-    Raises:
-        ValueError: A file cannot be read or is not PEM, or certificate and key do not match; the message names the
-            files.
-    """
+    """Read the files, and check that they match; a `ValueError` names the file that is missing or unusable."""
     ca = tls.ca or _system_cas()
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

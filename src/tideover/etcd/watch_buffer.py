@@ -41,11 +41,7 @@ class Inbox:
         self._last = 0
 
     def add(self, header: Header, events: Sequence[Event], *, more: bool) -> None:
-        """Append events.
-
-        Args:
-            events: In order; none of a revision that was complete before.
-            more: Whether the next fragment continues this one.
+        """Append events, in order; `more` if the next fragment continues this one.
 
         Raises:
             StoreFault: The reader is too slow; nothing may be added any more.
@@ -79,7 +75,7 @@ class Inbox:
         self._waiting.append((batch, size))
         self._size += size
 
-    def take(self) -> WatchBatch | None:
+    def pop(self) -> WatchBatch | None:
         """Return the frame that has waited longest; None if none waits."""
         if self._waiting is None:
             return None

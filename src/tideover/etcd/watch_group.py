@@ -43,12 +43,12 @@ class StreamGroup:
             raise self._stream.ended
         self._stream.request_progress(self)
 
-    def take_progress(self, header: Header) -> None:
+    def apply_progress(self, header: Header) -> None:
         """Pass on a progress reply for the whole stream."""
         self._progress = header
         self._woken.set()
 
-    def tell(self, watch: GroupWatch) -> None:
+    def report(self, watch: GroupWatch) -> None:
         """Record that a watch has frames or has ended."""
         self._news[watch] = None
         self._woken.set()
@@ -57,7 +57,7 @@ class StreamGroup:
         """Return the frames that have arrived; see `WatchGroup.receive`."""
         await anyio.lowlevel.checkpoint()
         while True:
-            frames = self._take()
+            frames = self._arrived()
             if frames:
                 return frames
             if self._stream.ended is not None:
@@ -65,7 +65,7 @@ class StreamGroup:
             self._woken.clear()
             await self._woken.wait()
 
-    def _take(self) -> list[tuple[Any, WatchBatch | StoreFault]]:
+    def _arrived(self) -> list[tuple[Any, WatchBatch | StoreFault]]:
         """Return what waits, the progress reply last: etcd sent it after the watches' frames."""
         frames: list[tuple[Any, WatchBatch | StoreFault]] = []
         news, self._news = self._news, {}
@@ -106,15 +106,15 @@ class GroupWatch(StreamWatch):
         self._inbox.add_progress(header)
         super().begin(number, header)
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """Wake the reader of the group."""
         if not self.left:
-            self._group.tell(self)
+            self._group.report(self)
 
     def frames(self) -> list[tuple[Any, WatchBatch | StoreFault]]:
         """Return the frames that have arrived, unless the watch was dropped."""
         frames: list[tuple[Any, WatchBatch | StoreFault]] = []
-        while not self.left and (batch := self._inbox.take()) is not None:
+        while not self.left and (batch := self._inbox.pop()) is not None:
             frames.append((self.tag, batch))
         return frames
 

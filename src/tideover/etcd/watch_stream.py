@@ -70,7 +70,7 @@ class StreamWatch:
         """Return the next frame; see `Watch.receive`."""
         await anyio.lowlevel.checkpoint()
         while True:
-            batch = self._inbox.take()
+            batch = self._inbox.pop()
             if batch is not None:
                 return batch
             if self.ended is not None:
@@ -86,7 +86,7 @@ class StreamWatch:
         self._news = asyncio.Event()
         await self._news.wait()
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """Wake the reader."""
         if self._news is not None:
             self._news.set()
@@ -101,9 +101,9 @@ class StreamWatch:
     def begin(self, number: int, header: Header) -> None:
         """Record the creation."""
         self.number, self.opened_at = number, header.revision
-        self.tell()
+        self.wake()
 
-    def take(self, reply: Any) -> None:
+    def apply(self, reply: Any) -> None:
         """Apply a message about this watch alone."""
         if reply.compact_revision:
             self.end(Compacted(reply.compact_revision))
@@ -116,9 +116,9 @@ class StreamWatch:
                 self._inbox.add(header_of(reply), [_event(e) for e in reply.events], more=reply.fragment)
             except StoreFault as exc:
                 self.end(exc)
-        self.tell()
+        self.wake()
 
-    def take_progress(self, header: Header) -> None:
+    def apply_progress(self, header: Header) -> None:
         """Apply a progress reply for the whole stream.
 
         The reply may have been sent before this watch was created, and then says nothing about the history that
@@ -127,19 +127,19 @@ class StreamWatch:
         if self._start_revision and self._start_revision <= self.opened_at >= header.revision:
             header = replace(header, revision=self._start_revision - 1)
         self._inbox.add_progress(header)
-        self.tell()
+        self.wake()
 
     def end(self, error: Exception) -> None:
         """End the watch; frames that have arrived can still be received."""
         if self.ended is None:
             self.ended = error
-        self.tell()
+        self.wake()
 
 
 class Asker(Protocol):
     """Receives progress replies of a stream: a watch, or a group of watches."""
 
-    def take_progress(self, header: Header) -> None:
+    def apply_progress(self, header: Header) -> None:
         """Apply a progress reply for the whole stream."""
         ...
 
@@ -148,7 +148,8 @@ class WatchStream:
     """One gRPC stream and its watches, until `aclose()`.
 
     Two tasks of its own read and write: cancelling a read or a write of grpc's ends the whole stream, so no
-    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks.
+    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks. 15 attributes: the
+    stream, its tasks, and the watches by each of their numbers.
 
     Args:
         on_answer: Called upon each answer to a creation with whether a grpc-proxy gave it.
@@ -179,11 +180,7 @@ class WatchStream:
         self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._write_all())]
 
     async def create(self, key: bytes, end: bytes | None, start_revision: int) -> StreamWatch:
-        """Create a watch, wait for the answer, and return the watch, until `leave`.
-
-        Raises:
-            StoreFault: The watch was refused, or the stream has ended.
-        """
+        """Create a watch and return it once it is open, until `leave`; raise `StoreFault` if it is refused."""
         watch = StreamWatch(self, start_revision)
         self.begin(watch, key, end, start_revision)
         try:
@@ -197,11 +194,7 @@ class WatchStream:
         return watch
 
     def begin(self, watch: StreamWatch, key: bytes, end: bytes | None, start_revision: int) -> None:
-        """Request the creation of a watch, which gets the result; until `leave`.
-
-        Raises:
-            StoreFault: The stream has ended.
-        """
+        """Request the creation of a watch, which gets the result; until `leave`."""
         if self.ended is not None:
             raise self.ended
         self._wanted.append((watch, key, end, start_revision))
@@ -305,20 +298,20 @@ class WatchStream:
 
     def _route(self, reply: Any) -> None:
         if reply.created:
-            self._take_answer(reply)
+            self._apply_answer(reply)
         elif reply.watch_id == _ALL:
             if reply.canceled:
                 raise _refusal(reply)
             for asker in list(self._askers):
-                asker.take_progress(header_of(reply))
+                asker.apply_progress(header_of(reply))
         elif (of := self._watches.get(reply.watch_id)) is not None:
-            of.take(reply)
+            of.apply(reply)
             if of.ended is not None:
                 del self._watches[reply.watch_id]
                 if not (reply.canceled or reply.compact_revision):
                     self._cancel(reply.watch_id)
 
-    def _take_answer(self, reply: Any) -> None:
+    def _apply_answer(self, reply: Any) -> None:
         """Apply the answer to the oldest creation under way."""
         if not self._creating:
             raise StoreFault(classify("UNKNOWN", "etcd created a watch without a request"))
@@ -327,7 +320,7 @@ class WatchStream:
         self.answered = header_of(reply)
         self._on_answer(self._proxied)
         if reply.canceled or reply.compact_revision:
-            watch.take(reply)
+            watch.apply(reply)
         elif watch.ended is not None:  # given up meanwhile
             self._cancel(reply.watch_id)
         else:

@@ -36,7 +36,7 @@ class Watches:
         self._channel = channel
         self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
         self._proxied: tuple[object, bool] | None = None
-        self._said = False
+        self._reported = False
         self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
 
     @property
@@ -57,11 +57,7 @@ class Watches:
         metadata: _Metadata,
         urgent: bool = False,
     ) -> AsyncIterator[StreamWatch]:
-        """Open a watch; see `Store.watch`.
-
-        Args:
-            urgent: Whether the watch brings little and must not wait behind large answers.
-        """
+        """Open a watch; see `Store.watch`. An urgent one waits behind no large answers."""
         connection = self._channel.urgent if urgent else self._channel.bulk
         async with self._stream(connection.watch, (*_HAS_LEADER, *metadata)) as stream:
             watch: StreamWatch | None = None
@@ -89,11 +85,7 @@ class Watches:
     async def ask_whether_proxied(self, *, timeout: float) -> bool:
         """Return whether the member is a grpc-proxy, asking only if unknown.
 
-        Needs no permission, because a refusal shows it too, and no leader. A learner opens no watches, and says
-        so.
-
-        Raises:
-            StoreFault: There was no answer.
+        Needs no permission, because a refusal shows it too, and no leader. A learner opens no watches.
         """
         if self.proxied is None:
             stub = self._channel.watch
@@ -101,7 +93,7 @@ class Watches:
                 await self.look(timeout=timeout)
             except StoreFault as exc:
                 if is_learner(exc.fault):
-                    self._learn(stub, proxied=False)
+                    self._record_proxied(stub, proxied=False)
                 elif self.proxied is None:
                     raise
         if self.proxied is None:
@@ -111,8 +103,7 @@ class Watches:
     async def look(self, *, timeout: float, over: Connection | None = None) -> Header:
         """Return the header of the member at the other end, by a watch without a token: a refusal has one too.
 
-        Raises:
-            StoreFault: No answer, or a learner's, which opens no watches.
+        A learner opens no watches, and is refused with `StoreFault`.
         """
         stub = (over or self._channel.urgent).watch
         with anyio.move_on_after(timeout):
@@ -153,7 +144,9 @@ class Watches:
         """Yield a usable stream, opened if need be; its last user closes it."""
         here, connected = (stub, metadata), self._channel.watch
         usable = (stream for stream, where in self._streams.items() if where == here and not stream.retired)
-        stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, connected))
+        stream = next(usable, None) or WatchStream(
+            stub, metadata, on_answer=partial(self._record_proxied, connected)
+        )
         self._streams[stream] = here
         stream.users += 1
         try:
@@ -165,8 +158,8 @@ class Watches:
                 with anyio.CancelScope(shield=True):
                     await stream.aclose()
 
-    def _learn(self, stub: object, proxied: bool) -> None:
+    def _record_proxied(self, stub: object, proxied: bool) -> None:
         self._proxied = stub, proxied
-        if proxied and not self._said:
-            self._said = True
+        if proxied and not self._reported:
+            self._reported = True
             telemetry.member_proxied(self._channel.endpoint)

@@ -23,11 +23,7 @@ MOST_HANDOVERS = (1 << HANDOVER_BITS) - 1
 
 
 def fencing_token(create_revision: int, handovers: int) -> int:
-    """Return the token of one grant.
-
-    Raises:
-        ValueError: A number is out of range.
-    """
+    """Return the token of one grant. Raises `ValueError`: a number is out of range."""
     if create_revision < 1 or not 0 <= handovers <= MOST_HANDOVERS:
         raise ValueError(f"no token for create_revision={create_revision}, handovers={handovers}")
     return create_revision << HANDOVER_BITS | handovers

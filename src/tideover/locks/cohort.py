@@ -15,9 +15,10 @@ after the outage such a hold is promoted, or is in conflict (`recovery`).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import anyio
 
@@ -37,7 +38,8 @@ from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
 from tideover.locks.options import LockOptions
 from tideover.locks.queue_key import Contender, QueueKey
-from tideover.locks.rules.handover import Handover, HandoverRules, may_hand_over
+from tideover.locks.rules.handover import Handover, HandoverRules, may_hand_over, may_keep_warm
+from tideover.locks.warm_places import WARM_FOR
 from tideover.status import LockWaitStatus
 
 # Seconds before the next try when the session is in doubt; up to how many before the first one after an outage.
@@ -78,6 +80,11 @@ class Cohort:
         self._turn_taken = False
         self._line: deque[_Waiter] = deque()
         self._driving: LockOptions | None = None
+        # When the lock was let go last, in boot-time seconds; whether it was wanted again soon after. A task that
+        # waited for another one here says nothing about that.
+        self._let_go_at = -math.inf
+        self._again = False
+        self._queued = False
         # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.
         self._users = 0
         # Since when each waits, in monotonic seconds, the first one first.
@@ -128,10 +135,12 @@ class Cohort:
                     grant = await self._in_outage(options, refusal)
                 elif not self._turn_taken:
                     self._turn_taken = True
+                    self._queued = False
                     grant = await self._on_turn(options)
                 elif options.timeout == 0:
                     raise LockTimeout(f"lock {self.name!r} is in use in this process")
                 elif await self._wait_for_turn(options):
+                    self._queued = True
                     grant = await self._on_turn(options)
                 else:
                     grant = None
@@ -169,7 +178,10 @@ class Cohort:
         """Bring our key to the front, and hold the lock; return None if an outage was declared meanwhile."""
         front, context = self.front, self._context
         place = front.place
-        if place is not None and place.first and place.hosted and front.is_free(place):
+        if place is not None and place.issued and place.holder is None and not (place.hosted or options.handover):
+            # It was kept warm, and its revision fences no other grant.
+            front.drop(place)
+        elif place is not None and front.take_again(place):
             return self._hold(place, options)
         self._driving = options
         try:
@@ -243,6 +255,7 @@ class Cohort:
     def _hold(self, place: QueueKey, options: LockOptions) -> Grant:
         grant = Grant(self.name, options, self._context, place)
         grant.has_turn = True
+        self._again = not self._queued and grant.since - self._let_go_at <= WARM_FOR
         self.front.watch(place)
         return grant
 
@@ -251,8 +264,9 @@ class Cohort:
         self._wake([waiter for waiter in self._line if waiter.options.on_outage != "wait"])
 
     def close(self) -> None:
-        """Wake all tasks: the coordinator is closed."""
+        """Wake all tasks, and keep no key: the coordinator is closed."""
         self._wake(list(self._line))
+        self.clear_away()
 
     def _wake(self, waiters: list[_Waiter]) -> None:
         for waiter in waiters:
@@ -297,8 +311,9 @@ class Cohort:
                 self._pass_on(grant.options)
         else:
             place.holder = None
+            self._let_go_at = -math.inf if self._queued else self._client.clock.boot()
             if grant.has_turn:
-                self._pass_on(grant.options)
+                self._pass_on(grant.options, keep=self._again)
             else:
                 self._leave_to_driver(place, grant.options)
         self.use(-1)
@@ -312,39 +327,57 @@ class Cohort:
             self.front.free_host(place)
         self._moved.fire()
 
-    def _pass_on(self, last: LockOptions) -> None:
-        """Give the turn to the next in line, and the key with it if that may be."""
+    def _pass_on(self, last: LockOptions, *, keep: bool = False) -> None:
+        """Give the turn to the next in line, and the key with it if that may be; `keep` it for a task to come."""
         place = self.front.place
         following = self._line[0].options if self._line else None
         if place is not None and place.holder is None:
-            if following is None or not self._may_hand_over(place, last, following):
+            if following is None and keep and self._may_keep_warm(place, last):
+                self._count_handover(place)
+                self.front.free_host(place)
+                self._context.warm.keep(partial(self._cool, place, place.handovers))
+            elif following is None or not self._may_hand_over(place, last, following):
                 self.front.drop(place)
             elif place.issued:
-                place.handovers += 1
-                if place.handovers == 1 and not self._context.is_closed:
-                    self._client.home.start("lock: scout", place.scout, self.front.queue)
+                self._count_handover(place)
         self._turn_taken = bool(self._line)
         if self._line:
             waiter = self._line.popleft()
             waiter.has_turn = True
             waiter.event.set()
 
+    def _count_handover(self, place: QueueKey) -> None:
+        place.handovers += 1
+        if place.handovers == 1 and not self._context.is_closed:
+            self._client.home.start("lock: scout", place.scout, self.front.queue, self.clear_away)
+
+    def _cool(self, place: QueueKey, handovers: int) -> None:
+        if place is self.front.place and place.handovers == handovers:
+            self.clear_away()
+
+    def _may_keep_warm(self, place: QueueKey, last: LockOptions) -> bool:
+        return (
+            not place.met
+            and self._context.lifecycle.is_open
+            and may_keep_warm(self._handover(place, wanted=last.handover))
+        )
+
     def _may_hand_over(self, place: QueueKey, last: LockOptions, following: LockOptions) -> bool:
         if not place.issued:
             # No task has had it yet: the next one takes over the place in the queue as it is.
             return not place.own.gone
-        return may_hand_over(
-            Handover(
-                wanted=last.handover and following.handover,
-                trusted=place.loss() is None,
-                left=place.session.deadline - self._client.clock.boot(),
-                renew_interval=place.session.renew_interval,
-                unresolved=place.pending.unresolved,
-                count=place.handovers,
-                seen_after=place.rival_after,
-                seen_for=place.rival_for,
-            ),
-            _RULES,
+        return may_hand_over(self._handover(place, wanted=last.handover and following.handover), _RULES)
+
+    def _handover(self, place: QueueKey, *, wanted: bool) -> Handover:
+        return Handover(
+            wanted=wanted,
+            trusted=place.loss() is None,
+            left=place.session.deadline - self._client.clock.boot(),
+            renew_interval=place.session.renew_interval,
+            unresolved=place.pending.unresolved,
+            count=place.handovers,
+            seen_after=place.rival_after,
+            seen_for=place.rival_for,
         )
 
     def promote(self, grant: Grant, place: QueueKey) -> None:

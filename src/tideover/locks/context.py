@@ -10,6 +10,7 @@ from tideover.client.lifecycle import Lifecycle
 from tideover.errors import CircuitOpen
 from tideover.locks.host_queue import Hosts
 from tideover.locks.journal import LockJournal
+from tideover.locks.warm_places import WarmPlaces
 from tideover.locks.watchdog import Watchdog
 from tideover.sessions.pool import SessionPool
 from tideover.store.operations import Lane
@@ -31,6 +32,7 @@ class LockContext:
     hosts: Hosts
     journal: LockJournal
     watchdog: Watchdog
+    warm: WarmPlaces
     record_names: bool
     process_name: Callable[[], str]
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

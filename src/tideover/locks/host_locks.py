@@ -23,6 +23,7 @@ import os
 import struct
 import weakref
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from tideover.paths import make_private_folder
@@ -49,6 +50,8 @@ class HostLocks:
         self._scopes = sorted(f"{member}\0{namespace}" for member in members)
         self._file = -1
         self._files: dict[str, list[int]] = {}
+        # Asked for twice for each hold, and the same names are locked again and again.
+        self._offsets = lru_cache(maxsize=1024)(self._digest)
         _open.add(self)
 
     def take(self, name: str) -> bool:
@@ -96,7 +99,7 @@ class HostLocks:
             self._file = -1
         raise OSError(errno.ESTALE, "the file of host locks is deleted again and again", str(self._folder))
 
-    def _offsets(self, name: str) -> list[int]:
+    def _digest(self, name: str) -> list[int]:
         digests = (hashlib.sha256(f"{scope}\0{name}".encode()).digest() for scope in self._scopes)
         return sorted(int.from_bytes(digest[:8]) >> 2 for digest in digests)
 

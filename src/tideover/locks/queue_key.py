@@ -26,9 +26,13 @@ from tideover.locks.journal import Holding
 from tideover.locks.options import LockOptions
 from tideover.locks.queue.etcd_queue import EtcdQueue
 from tideover.locks.queue.keys import Ahead, key_of, queue_head, value_of
+from tideover.locks.queue.line import MOST_FOLLOWED
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import RejectedValue
+
+# Seconds within which there has been a sign of life of what watches the session's keys.
+_SIGN_OF_LIFE = 2.0
 
 
 class QueueKey:
@@ -45,6 +49,7 @@ class QueueKey:
         ahead: Which keys were seen before it in the queue.
         pending: Guarded writes that may still be applied.
         rival_after: `handovers` when a waiter elsewhere was first seen; None if none was.
+        met: Whether it was made behind another key: others want the lock.
     """
 
     def __init__(self, own: LeasedKey, session: Session, *, now: Callable[[], float]) -> None:
@@ -59,6 +64,7 @@ class QueueKey:
         self.ahead = Ahead()
         self.pending = Pending()
         self.rival_after: int | None = None
+        self.met = False
         self._rival_at = 0.0
         self._now = now
         self._scouting: anyio.CancelScope | None = None
@@ -70,6 +76,10 @@ class QueueKey:
             return SessionLost(f"its key {self.own.key!r} is gone: {self.own.gone.reason}", definite=True)
         return self.session.loss()
 
+    def is_certain(self) -> bool:
+        """Whether the key may be relied upon, and its end would be known already."""
+        return self.loss() is None and self.session.silence <= _SIGN_OF_LIFE
+
     @property
     def rival_for(self) -> float:
         """Seconds since a waiter elsewhere was first seen."""
@@ -80,8 +90,8 @@ class QueueKey:
         if self.holder is not None:
             self.holder.assess()
 
-    async def scout(self, queue: EtcdQueue) -> None:
-        """Look out for waiters elsewhere, from the first handover on."""
+    async def scout(self, queue: EtcdQueue, seen: Callable[[], object]) -> None:
+        """Look out for waiters elsewhere, from the first handover on; call `seen` when there is one."""
         if self._scouting is not None or self._dropped:
             return
         with anyio.CancelScope() as scope:
@@ -89,6 +99,7 @@ class QueueKey:
             await queue.rival(self.own)
             if not self._dropped:
                 self.rival_after, self._rival_at = self.handovers, self._now()
+                seen()
 
     def drop(self) -> None:
         """End what watches over the key: it is given back."""
@@ -179,7 +190,9 @@ class Contender:
                 if place.first:
                     place.hosted = trial.keep()
                 else:
+                    place.met = True
                     place.ahead.holder = self.queue.keys.first_in(own.reads[0])
+                    place.ahead.is_long = own.reads[0].count > MOST_FOLLOWED
             finally:
                 trial.give()
             return place
@@ -196,7 +209,9 @@ class Contender:
             if before is not None:
                 holder = place.ahead.holder or before
                 raise LockTimeout(f"lock {self.name!r} is held by {self.queue.keys.describe(holder)}")
-        elif await self.queue.wait(place.own, ahead=place.ahead, why=options.lock_delay > 0):
+        elif await self.queue.wait(
+            place.own, ahead=place.ahead, why=options.lock_delay > 0, certain=place.is_certain
+        ):
             await anyio.sleep(options.lock_delay)
             await self.queue.before(place.own)
         place.first = True
@@ -209,6 +224,17 @@ class Contender:
             and place.loss() is None
             and place.session.deadline - self._client.clock.boot() > place.session.renew_interval
         )
+
+    def take_again(self, place: QueueKey) -> bool:
+        """Take a key again that has come first, and the host lock with it, if neither has to be waited for."""
+        if not (place.first and self.is_free(place)):
+            return False
+        if not place.hosted:
+            try:
+                place.hosted = self._context.hosts.take_now(self.name)
+            except OSError:
+                return False  # the long way tells of that
+        return place.hosted
 
     async def take_host(self, place: QueueKey, options: LockOptions) -> None:
         """Take the host lock along with a key that has come first.

@@ -83,6 +83,7 @@ class Follower:
         self._page = _PAGE
         self._blackouts = -1
         self._requested_at = -math.inf
+        self._compared_at = -math.inf
         self._ordered = False
         self._answers = True
         self._unanswered_since: float | None = None
@@ -433,8 +434,13 @@ class Follower:
     async def _compare(self) -> None:
         """Ask the quorum what has changed since the view's revision: for members whose progress proves nothing.
 
-        Costs etcd a walk over the prefix, and is done only while other keys change and this view is quiet.
+        Costs etcd a walk over the prefix, and is done only while other keys change and this view is quiet; not for
+        each answer that shows a newer revision, of which a busy process has thousands a second.
         """
+        now = self._clock.monotonic()
+        if now - self._compared_at < _LAGGING_TICK:
+            return
+        self._compared_at = now
         reached = self._view.freshness.reached
         op = Range(self._start, self._end, limit=1, keys_only=True, changed_since=reached + 1)
         try:

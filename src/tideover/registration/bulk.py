@@ -28,9 +28,6 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
 
     etcd checks the permissions of both branches of a transaction, and executes the one with the writes only if the
     compares hold, which they never do.
-
-    Raises:
-        TideoverError: etcd did not answer.
     """
     refused: dict[bytes, str] = {}
 
@@ -51,11 +48,7 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
 
 
 async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int) -> list[LeasedKey]:
-    """Find the keys that have changed since they were written, or are not under the lease.
-
-    Raises:
-        TideoverError: etcd did not answer.
-    """
+    """Find the keys that have changed since they were written, or are not under the lease."""
     found: list[LeasedKey] = []
     asked = {own: Compare(own.full, mod_revision=own.mod_revision, lease=lease) for own in keys}
 
@@ -78,11 +71,7 @@ async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int
 async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int) -> dict[LeasedKey, str]:
     """Write keys for the last time, except those that have changed since they were written.
 
-    Returns:
-        The keys that this user may not write, and etcd's words.
-
-    Raises:
-        TideoverError: etcd did not answer, or the outcome is unknown: such a write is not tried again.
+    Returns the keys that this user may not write, and etcd's words. A write of unknown outcome is not tried again.
     """
     refused: dict[LeasedKey, str] = {}
 
@@ -106,11 +95,7 @@ async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int
 async def delete(gateway: Gateway, keys: Sequence[LeasedKey]) -> dict[LeasedKey, str | None]:
     """Delete keys where a lease cannot be revoked, because this user may not write one of its keys.
 
-    Returns:
-        The keys with a known outcome: None where the key is gone, else why it is not.
-
-    Raises:
-        TideoverError: etcd did not answer.
+    Returns the keys with a known outcome: None where the key is gone, else why it is not.
     """
     ends: dict[LeasedKey, str | None] = {}
 

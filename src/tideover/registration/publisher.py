@@ -232,12 +232,9 @@ class Publisher:
         self.changed.fire()
 
     def report_end(self, left_behind: str | None, *, there: bool, moving: float = 0.0) -> None:
-        """Log the end of the registration.
+        """Log the end of the registration, and, unless None, why the key may be left behind.
 
-        Args:
-            left_behind: Why the key may still be in etcd; None if it is gone.
-            there: Whether the key was there.
-            moving: Seconds for which the lease may still be renewed, because other registrations leave it first.
+        The lease may still be renewed for `moving` seconds, because other registrations leave it first.
         """
         if left_behind is None:
             self.report("deregistered" if there else "given up while it was not in etcd")

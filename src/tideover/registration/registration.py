@@ -60,11 +60,7 @@ class Registration:
 
 
 def check_size(endpoint: Endpoint) -> Endpoint:
-    """Reject an endpoint that is too large for its followers' memory; return any other.
-
-    Raises:
-        ValueError: The endpoint is too large.
-    """
+    """Return an endpoint, unless it is too large for its followers' memory (`ValueError`)."""
     size = len(endpoint.encode())
     if size > _MAX_VALUE:
         raise ValueError(f"url and metadata must have at most {_MAX_VALUE} bytes together, not {size}")
@@ -72,12 +68,7 @@ def check_size(endpoint: Endpoint) -> Endpoint:
 
 
 def check_url(url: str) -> None:
-    """Reject a URL at which others would not find this instance.
-
-    Raises:
-        TypeError: The URL is not text.
-        ValueError: Others could not use the URL.
-    """
+    """Return if others would find this instance at a URL; else raise `TypeError` or `ValueError`."""
     if not isinstance(url, str):
         raise TypeError(f"url must be text such as 'http://10.0.0.7:8000', not {quoted(url)}")
     authority = url.partition("://")[2] or url

@@ -49,12 +49,7 @@ class Registrations(Part):
         return RegistrationBlock(registration, home=self._home, start=self.start, patience=self._patience)
 
     def start(self, registration: Registration) -> Registered:
-        """Start a registration; its key is not in etcd yet when this returns.
-
-        Raises:
-            Closed: The coordinator is not open.
-            WrongLoop: This is another event loop than the coordinator's.
-        """
+        """Start a registration; its key is not in etcd yet when this returns."""
         self._home.check(self)
         self._lifecycle.check()
         publisher = Publisher(registration, self._client)

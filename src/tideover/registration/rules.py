@@ -70,11 +70,7 @@ class Comeback:
         return Comeback() if seconds >= _STEADY else self
 
     def delay(self, *, share: float, chance: float) -> float:
-        """Return the seconds to wait before the next try.
-
-        Args:
-            share: This registration's share of `SPREAD`, in [0, 1); see `share_of`.
-        """
+        """Return the seconds to wait before the next try, with this registration's `share_of` the `SPREAD`."""
         if self.together:
             return SPREAD * share
         if self.refused:

@@ -53,8 +53,7 @@ async def write_new(
 ) -> Sequence[Publisher]:
     """Write the keys of many new registrations in one transaction.
 
-    Returns:
-        The registrations to write one by one: etcd has refused some, and does not say which.
+    Returns those to write one by one: etcd has refused some, and does not say which.
     """
     wanted = {publisher: publisher.endpoint for publisher in publishers if not publisher.ended}
     if not wanted:

@@ -33,14 +33,7 @@ _MOST_TOGETHER = 64
 
 
 class LeaseGrants:
-    """Grants leases.
-
-    Args:
-        cluster: Says at which member a lease is renewed at first.
-        clock: The clocks.
-        policy: How grants and writes are tried again.
-        base: What goes before the name of a key.
-    """
+    """Grants leases; each is renewed at first where the cluster's active member is."""
 
     def __init__(self, cluster: ClusterState, *, clock: Clock, policy: RetryPolicy, base: str) -> None:
         self._cluster = cluster
@@ -157,7 +150,6 @@ class _Together:
     """Anchors that are made in one transaction.
 
     Attributes:
-        deadline: The earliest of their deadlines.
         ended: Set when there is nothing more to wait for.
         made: The header of the answer if all were made.
     """

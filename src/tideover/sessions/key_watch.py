@@ -56,14 +56,20 @@ class LeaseWatch:
         unwatched: Takes each new key of the lease.
         tenure: The lease.
         forget: Called with a key that is gone, and what has become of it.
+        silence: Returns the seconds since the last sign of life of what watches them; infinity if nothing does.
     """
 
-    __slots__ = ("forget", "tenure", "unwatched")
+    __slots__ = ("forget", "silence", "tenure", "unwatched")
 
     def __init__(
-        self, unwatched: Unwatched, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
+        self,
+        unwatched: Unwatched,
+        tenure: LeaseState,
+        forget: Callable[[LeasedKey, str], object],
+        silence: Callable[[], float],
     ) -> None:
         self.unwatched = unwatched
+        self.silence = silence
         self.tenure = tenure
         self.forget = forget
 
@@ -173,9 +179,6 @@ class KeyWatches:
 
     Args:
         prefix: What the anchors of these sessions begin with, and no others.
-        direct: The way to the members.
-        clock: The clocks.
-        ticker: Who looks at the clock.
     """
 
     def __init__(self, prefix: bytes, *, direct: DirectCalls, clock: Clock, ticker: Ticker) -> None:
@@ -213,26 +216,25 @@ class KeyWatches:
     # What is watched -------------------------------------------------------------------------------------------
 
     def begin(self, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]) -> LeaseWatch:
-        """Watch the anchor of a lease, until that is lost.
+        """Watch the anchor of a lease until the lease is lost; what is returned watches its other keys.
 
         Args:
-            tenure: The lease.
-            forget: Told of a key that is gone, and what has become of it.
-
-        Returns:
-            To it the other keys are given.
+            forget: Called with a key that is gone, and why.
         """
         first = tenure.anchor.create_revision + 1
         if not self._leases and self._group is None:
             self._anchors.start = first
         elif first < self._anchors.start:
             self._missed.append(first)
-        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget)
+        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget, self._silence)
         tenure.turned = self._take_turn
         self._counted = False
         self._came.fire()
         self._unwatched.came.set()
         return lease
+
+    def _silence(self) -> float:
+        return math.inf if self._group is None else self._clock.monotonic() - self._heard_at
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -412,7 +414,7 @@ class KeyWatches:
     def _take_turn(self, tenure: LeaseState, left: str | None) -> None:
         """Look now: a lease has come into doubt or out of it, or is renewed at some member no more."""
         self._counted = False
-        # Thousands may be closed one by one: who has ended waits for the next look.
+        # Thousands may be closed one by one: a lease that has ended waits for the next look.
         if self._group is not None and not tenure.lost:
             self._left = self._left or left == self._member
             self._tick.soon()

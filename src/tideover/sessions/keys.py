@@ -4,8 +4,8 @@ A write whose reply is lost may be applied ten seconds later (docs/explanation/e
 guarded by the revision of the session's own key, the anchor, and by the key's own last revision. Trying again is
 then harmless; and once the anchor has been written again, a write still under way is refused when it arrives.
 
-*Debris* is a key whose owner has left while etcd could not be asked. Under a lease that lives on it would stay for
-ever, and whoever wants the name would wait for nobody. It is remembered, and deleted before a renewal counts.
+*Debris* is a key whose owner has left while etcd could not be asked. Under a lease that lives on the key would
+stay, and the next process that wants the name would wait for no holder. It is deleted before a renewal counts.
 """
 
 from __future__ import annotations
@@ -56,14 +56,7 @@ class OrphanedKeys:
 
 @dataclass(slots=True)
 class _Attempt:
-    """A write under way.
-
-    Attributes:
-        own: The key; not yet held if its revisions are 0.
-        value: Its value.
-        reads: What to read in the same transaction.
-        sent: Whether it may have been applied.
-    """
+    """A write under way, of a key that is not held yet if its revisions are 0; `sent` once it may be applied."""
 
     own: LeasedKey
     value: bytes
@@ -75,12 +68,8 @@ class SessionKeys:
     """The keys under one lease.
 
     Args:
-        tenure: The lease.
         gateway: The way for writes, which an outage may refuse.
-        direct: The way for deleting, which it may not.
-        clock: The clocks.
-        policy: How writes are tried again.
-        watches: Who watches them.
+        direct: The way for deleting, which an outage may not refuse.
     """
 
     def __init__(
@@ -119,6 +108,11 @@ class SessionKeys:
     def __iter__(self) -> Iterator[LeasedKey]:
         """The keys held."""
         return iter(list(self._keys.values()))
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life of what watches the keys; infinity if nothing does."""
+        return self._watch.silence()
 
     @property
     def debris(self) -> int:
@@ -329,12 +323,7 @@ class SessionKeys:
         return True
 
     def forget(self, own: LeasedKey, why: str) -> None:
-        """Record that a key is gone.
-
-        Args:
-            own: The key.
-            why: What has become of it.
-        """
+        """Record that a key is gone, and why."""
         own.gone.give(why)
         if self._keys.get(own.full) is own:
             del self._keys[own.full]

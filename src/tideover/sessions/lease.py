@@ -17,12 +17,9 @@ class LeaseState:
     """One lease, from its grant to its end.
 
     Args:
-        lease: What is known about it.
-        lease_id: Its id.
         anchor: The session's own key: there as long as the lease is, and so the witness of it.
         known: The header of the grant.
-        clock: The clocks.
-        member: Whom to renew it at first.
+        member: Where the lease is renewed at first.
 
     Attributes:
         lost: Given when it has ended, for good.
@@ -140,13 +137,13 @@ class LeaseState:
         """Record the header of a linearizable answer; one of another history ends the lease.
 
         Args:
-            header: The answer's.
-            known: What was known when it was asked for.
+            known: What was known when the question was sent.
         """
         if header.cluster_id == known.cluster_id and header.revision >= known.revision:
             # The usual answer, of the same history. Its term says nothing: see `rules`.
             if header.revision > self._known.revision:
-                self._known = replace(self._known, revision=header.revision)
+                known = self._known
+                self._known = Header(known.cluster_id, known.member_id, known.raft_term, header.revision)
             return
         reset = reset_between(known, header)
         if reset is not None:

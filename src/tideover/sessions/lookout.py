@@ -37,10 +37,6 @@ class Watched(Protocol):
 class Lookout:
     """Looks at the clock for what has deadlines.
 
-    Args:
-        ticker: Who wakes it.
-        clock: The clocks.
-
     Attributes:
         bound: How many bodies rely on what is watched.
     """

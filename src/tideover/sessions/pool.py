@@ -33,10 +33,6 @@ from tideover.types import Component
 class SessionPool(Part):
     """Opens sessions and sees to it that none is left behind.
 
-    Args:
-        client: The way to etcd.
-        policy: How grants and writes are tried again.
-
     Attributes:
         own_anchors: What the anchors of these sessions begin with, and no others; empty before `begin`.
         of_locks: The sessions that locks share, by ttl; they may be lost.
@@ -80,13 +76,9 @@ class SessionPool(Part):
         self.home.start("key watches", self._watches.run)
 
     async def shared(self, ttl: int) -> Session:
-        """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
+        """Return the session that all locks of a TTL share; a new one if it is lost, or there is none yet.
 
-        Args:
-            ttl: Seconds.
-
-        Returns:
-            The session; the pool closes it.
+        The pool closes the session.
 
         Raises:
             TideoverError: As of `open`.
@@ -173,12 +165,7 @@ class SessionPool(Part):
                 await self._renewer.aclose()
 
     def reset(self, why: str, revision: int) -> None:
-        """End all sessions: the cluster is another one, or has another history.
-
-        Args:
-            why: What proves it, in words.
-            revision: Where that history is.
-        """
+        """End all sessions: the cluster is another one, or has another history."""
         for session in self:
             session.lose(why, revision=revision)
         if self._renewer is not None:

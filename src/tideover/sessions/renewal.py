@@ -44,14 +44,7 @@ _PATIENT = 2.0
 
 
 class LeaseRenewer:
-    """Renews the leases of one coordinator until they have ended.
-
-    Args:
-        direct: The way to the members.
-        clock: The clocks.
-        home: Where its tasks run: one for each batch under way.
-        ticker: Who looks at the clock.
-    """
+    """Renews the leases of one coordinator until they have ended, in a task for each batch under way."""
 
     def __init__(self, *, direct: DirectCalls, clock: Clock, home: Home, ticker: Ticker) -> None:
         self._direct = direct
@@ -65,9 +58,7 @@ class LeaseRenewer:
     def add(self, tenure: LeaseState, holdings: SessionKeys) -> None:
         """Renew a lease from now on, for the first time one interval after its grant was sent.
 
-        Args:
-            tenure: The lease.
-            holdings: The keys under it: what was left behind is cleared away before a renewal counts.
+        What was left behind among its keys is cleared away before a renewal counts.
         """
         turn = self._turns[tenure] = Turn(tenure, holdings)
         tenure.on_hurry = lambda: self._hurry(turn)

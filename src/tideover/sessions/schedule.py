@@ -34,12 +34,7 @@ class Schedule(Generic[H]):
         return min(self._batches, default=math.inf) * GRAIN
 
     def put(self, what: H, by: float) -> None:
-        """Let something be due at a time, or a little earlier together with others, instead of when it was due.
-
-        Args:
-            what: What.
-            by: Seconds.
-        """
+        """Let something be due at a time, or a little earlier together with others, instead of when it was due."""
         latest = math.floor(by / GRAIN)
         for slot in range(latest, latest - _EARLIER, -1):
             if 0 < len(self._batches.get(slot, ())) < MOST_READS:

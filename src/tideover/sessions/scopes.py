@@ -26,14 +26,7 @@ _AFTER = 0.001
 
 
 class BoundScopes:
-    """The bodies that rely on one session.
-
-    Args:
-        tenure: Its lease.
-        holdings: Its keys.
-        lookout: Who looks at the clock for them.
-        component: On whose behalf it is open.
-    """
+    """The bodies that rely on one session."""
 
     __slots__ = ("_closed", "_component", "_holdings", "_lookout", "_scopes", "_tenure", "_timed_until", "_told")
 

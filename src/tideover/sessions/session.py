@@ -47,13 +47,6 @@ class Session:
 
     Made by `Coordinator.session`.
 
-    Args:
-        client: The way to etcd, on behalf of the component that it is open for.
-        tenure: The lease.
-        holdings: Its keys.
-        direct: The way to the members, within the time that its lease gives an attempt.
-        lookout: Looks at the clock for its bodies.
-
     Attributes:
         bodies: What is cancelled when it may not be relied upon any more.
         ended: Given when its owner is done with it.
@@ -154,6 +147,11 @@ class Session:
     def loss(self) -> SessionLost | None:
         """Return what `check` would raise; None if it would return."""
         return self._alive.loss()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life of what watches its keys; infinity if nothing does."""
+        return self._holdings.silence
 
     def report(self) -> SessionStatus:
         """Return what `status()` shows of it."""

@@ -30,11 +30,7 @@ class Address:
 def parse_endpoint(text: str) -> str:
     """Return an endpoint as `host:port`, from `host:port` or `[ipv6]:port` with or without `http://` or `https://`.
 
-    Returns:
-        The endpoint without its scheme; an IPv6 address keeps its brackets.
-
-    Raises:
-        ValueError: The text is no endpoint; the message says what is wrong.
+    Raises `ValueError` for any other text. An IPv6 address keeps its brackets.
     """
     if not isinstance(text, str):
         raise ValueError(
@@ -79,11 +75,7 @@ def parse_endpoint(text: str) -> str:
 def refuse_user(text: str) -> None:
     """Refuse endpoints with a user, as URLs have one; the error does not repeat what may be the password.
 
-    Args:
-        text: One endpoint, or several not yet separated: a password may contain commas.
-
-    Raises:
-        ValueError: The text has a user.
+    The text may be of several endpoints not yet separated: a password may contain commas.
     """
     # Also where the sign itself is percent-encoded, so that it stands in no error of another kind.
     found = _AFTER_USER.fullmatch(text)
@@ -94,11 +86,7 @@ def refuse_user(text: str) -> None:
 
 
 def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return endpoints as `host:port`, in the order given, without repetitions.
-
-    Raises:
-        ValueError: No endpoint was given, or one is malformed.
-    """
+    """Return endpoints as `host:port`, in the order given, without repetitions; raise `ValueError` for none."""
     endpoints = tuple(dict.fromkeys(parse_endpoint(text) for text in texts))
     if not endpoints:
         raise ValueError("give at least one endpoint, such as connect('127.0.0.1:2379')")
@@ -106,16 +94,9 @@ def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
-    """Return the TLS options for endpoints: `tls`, or those that `https://` implies.
+    """Return the TLS options for endpoints: `tls`, or TLS with the system's CAs if they begin with `https://`.
 
-    Args:
-        texts: An endpoint without a scheme follows the others.
-
-    Returns:
-        `tls`; where only the endpoints ask for TLS, TLS with the system's CAs.
-
-    Raises:
-        ValueError: Some endpoints ask for TLS, and others for plain text.
+    An endpoint without a scheme follows the others; those that differ are refused with `ValueError`.
     """
     texts = [str(text).strip() for text in texts]
     for text in texts:
@@ -151,10 +132,9 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def advertised(url: str, *, secure: bool, here: bool) -> str:
-    """Return the `host:port` of a member's advertised client URL; `here` if etcd runs on this machine.
+    """Return the `host:port` of a member's advertised client URL; raise `ValueError` if it is of no use here.
 
-    Raises:
-        ValueError: This client cannot use the URL; the message says why.
+    An address of the member's own machine is of use if etcd runs `here`.
     """
     scheme = url.partition("://")[0].lower()
     if scheme not in ("http", "https"):

@@ -16,6 +16,7 @@ from typing import Final
 
 from tideover import errors
 from tideover.shown import shown
+from tideover.store.hints import TLS_HINT, hint_of
 from tideover.types import Header
 
 
@@ -83,8 +84,7 @@ class Fault:
     @property
     def hint(self) -> str:
         """Where to look, in brackets; empty where the message says it."""
-        text = self.message.lower()
-        hint = next((hint for part, hint in _HINTS if part in text), "")
+        hint = hint_of(self.message)
         return f"{hint} ({shown(self.way)})" if self.way else hint
 
     @property
@@ -141,33 +141,6 @@ _BRIEF = 120
 _LAYERS = re.compile(
     r"^(?:UNKNOWN: |UNAVAILABLE: |INTERNAL: )?(?:ipv[46]:\S+: )?"
     r"|(?<=failed )\(TSI_\w+\): SSL_ERROR_\w+: error:\w+:[^:]* routines:OPENSSL_internal:"
-)
-
-TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-HTTP_HINT = " (not etcd's answer: that of a proxy before it, or of another server)"
-TOO_LARGE_HINT = " (not etcd's limit: that of a proxy before it, such as nginx with its client_max_body_size)"
-NO_GRPC_HINT = " (what answers there speaks no gRPC: is it etcd's client port?)"
-
-# (part of the message, what is added to it); the first match wins.
-_HINTS: tuple[tuple[str, str], ...] = (
-    # Silence until our own patience ended: no more a matter of TLS than any other.
-    ("handshake read failed (endpoint closing)", ""),
-    ("tls handshake failed", TLS_HINT),
-    ("ssl handshake failed", TLS_HINT),
-    # A server that hung up on the handshake: one that speaks no TLS.
-    ("handshake read failed", TLS_HINT),
-    # With TLS 1.3 a server refuses a client's certificate only after the handshake.
-    ("unwrap failed (tsi_", TLS_HINT),
-    ("verification check failed", TLS_HINT),
-    ("does not match ssl server name", TLS_HINT),
-    ("cannot check peer", TLS_HINT),
-    ("http2 header with status: 413", TOO_LARGE_HINT),
-    ("http2 header with status: ", HTTP_HINT),
-    # A body without trailers: a page for people.
-    ("data frame with end_stream flag received", HTTP_HINT),
-    ("failed parsing http/2", NO_GRPC_HINT),
-    ("database space exceeded", " (etcd's database quota is used up)"),
-    ("corrupt cluster", " (etcd has found that its members' data differ)"),
 )
 
 # (part of "code: message", kind, may a read be retried, may a write have been applied); the first match wins.
@@ -250,11 +223,7 @@ _LOST = ("CANCELLED", "INTERNAL")
 
 
 def classify(code: str, message: str) -> Fault:
-    """Return what an error means.
-
-    Returns:
-        The fault. An unrecognised error counts as an outage whose writes may have been applied.
-    """
+    """Return what an error means. An unrecognised one is an outage whose writes may have been applied."""
     if len(message) > 2 * _KEPT:
         # The meaning is at the beginning, or at the end as the last error of several.
         message = f"{message[:_KEPT]} ... {message[-_KEPT:]}"
@@ -273,14 +242,7 @@ UNANSWERED: Final = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
 def unless_expected(endpoint: str, header: Header, expected: tuple[int, int] | None) -> None:
-    """Refuse the answer of another member than expected.
-
-    Args:
-        expected: The cluster's and the member's id; None accepts any member.
-
-    Raises:
-        StoreFault: Another member answered.
-    """
+    """Refuse the answer of another member than the expected cluster's and member's id; None accepts any member."""
     if expected not in (None, (header.cluster_id, header.member_id)):
         text = (
             f"another member answers at {endpoint}: member {header.member_id:x} of cluster {header.cluster_id:x}"
@@ -318,14 +280,10 @@ _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
 
 
 def public_error(fault: Fault, *, doing: str, writes: bool) -> errors.TideoverError:
-    """Return the error a caller sees when a call ends with this fault.
+    """Return the error a caller sees when a call ends with this fault, after `doing` such as `"put app/config/x"`.
 
-    Args:
-        doing: What was attempted, such as `"put app/config/x"`.
-
-    Returns:
-        `OutcomeUnknown` for a write that may have been applied; else an `Unavailable` for an outage, or the
-        error of a definite no.
+    That is `OutcomeUnknown` for a write that may have been applied; else an `Unavailable` for an outage, or the
+    error of a definite no.
     """
     text = f"{doing}: {fault}"
     if writes and fault.applied:

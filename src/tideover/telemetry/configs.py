@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from contextlib import AbstractContextManager
+from functools import lru_cache
 
 from tideover.shown import shown
 from tideover.status.statements import age_in_words, duration
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import Attributes, meter, waiting
+from tideover.telemetry.scope import Attributes, begin_wait, bounded, meter
 from tideover.types import Component
 
 _rejections = meter.create_counter(
@@ -19,11 +20,16 @@ _rejections = meter.create_counter(
 
 def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
     """Record a `config.fetch`, without the key where keys may not be recorded; a fallback is no error."""
-    attributes = {"db.namespace": namespace, "tideover.component": "config"}
+    attributes = _of_fetches(namespace)
     if key is not None:
-        attributes["tideover.config.key"] = key
+        attributes = {**attributes, **bounded({"tideover.config.key": key})}
     # Messages of errors name keys.
-    return waiting("tideover.config.fetch", attributes, record_exception=key is not None)
+    return begin_wait("tideover.config.fetch", attributes, record_exception=key is not None)
+
+
+@lru_cache(maxsize=64)
+def _of_fetches(namespace: str) -> Attributes:
+    return bounded({"db.namespace": namespace, "tideover.component": "config"})
 
 
 def config_applied(keys: int, revision: int, *, first: bool) -> None:

@@ -47,7 +47,18 @@ def waiting(
         record_exception: False where keys may not be recorded: messages of errors name keys.
         no_error: Exceptions that leave the span without an error: the caller decides.
     """
-    span = tracer.start_span(name, attributes=bounded(attributes))
+    return begin_wait(name, bounded(attributes), record_exception=record_exception, no_error=no_error)
+
+
+def begin_wait(
+    name: str,
+    attributes: Attributes,
+    *,
+    record_exception: bool = False,
+    no_error: tuple[type[Exception], ...] = (),
+) -> AbstractContextManager[object]:
+    """Record a wait whose attributes are bounded already; see `waiting`."""
+    span = tracer.start_span(name, attributes=attributes)
     if span is trace.INVALID_SPAN:
         return UNRECORDED
     return within_wait(span, record_exception=record_exception, no_error=no_error)

@@ -15,11 +15,7 @@ def delay_cap(policy: RetryPolicy, attempt: int) -> float:
 
 
 def next_delay(policy: RetryPolicy, attempt: int, *, chance: float, left: float) -> float | None:
-    """Return seconds to wait before the next attempt.
-
-    Returns:
-        None where the attempts are used up, or the wait would reach the call's deadline.
-    """
+    """Return seconds to wait before the next attempt; None without another, or before the call's deadline."""
     if attempt >= policy.attempts:
         return None
     delay = chance * delay_cap(policy, attempt)

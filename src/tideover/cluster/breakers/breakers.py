@@ -63,12 +63,7 @@ class Breakers:
         self.returned = Broadcast()
 
     def refuse(self, why: str) -> None:
-        """Refuse a call whose breaker is not closed.
-
-        Raises:
-            CircuitOpen: An outage of its lane has been declared.
-            AuthenticationFailed: That etcd refuses this client's credentials has been declared.
-        """
+        """Refuse a call whose breaker is open: `CircuitOpen`; `AuthenticationFailed` for refused credentials."""
         retry_after = max(0.0, self.retry_at - self._clock.monotonic())
         probed = f"next probe in {retry_after:.1f} s" if retry_after >= 0.05 else "it is being probed now"
         text = f"{why}; {probed}"

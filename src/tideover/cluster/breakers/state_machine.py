@@ -74,6 +74,9 @@ class Health:
         quorum: The breaker of linearizable reads and writes.
         member: The breaker of serializable reads.
         decided: Whether a first round has been judged.
+        unauthorized: Whether a quorum has been refusing this client's credentials for as long as an outage takes.
+        outage_declared: Whether an outage of the quorum is declared, and it is no refusal of these credentials.
+        is_away: Whether an outage is declared, or about to be, and no leader change explains it.
     """
 
     state: HealthState = HealthState.UNAVAILABLE
@@ -83,27 +86,22 @@ class Health:
     quorum: Breaker = field(default_factory=lambda: Breaker(close_after=2))
     member: Breaker = field(default_factory=Breaker)
     decided: bool = False
+    unauthorized: bool = field(init=False, repr=False, compare=False)
+    outage_declared: bool = field(init=False, repr=False, compare=False)
+    is_away: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compute what every call asks."""
+        refused, declared = self.diagnosis is Diagnosis.UNAUTHORIZED, not self.quorum.closed
+        failing = self.quorum.failing_since is not None
+        object.__setattr__(self, "unauthorized", declared and refused)
+        object.__setattr__(self, "outage_declared", declared and not refused)
+        object.__setattr__(self, "is_away", (failing or declared) and not refused)
 
     @property
     def brief(self) -> str:
         """What is wrong, in words."""
         return sentence(self.diagnosis)
-
-    @property
-    def unauthorized(self) -> bool:
-        """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
-        return self.diagnosis is Diagnosis.UNAUTHORIZED and not self.quorum.closed
-
-    @property
-    def outage_declared(self) -> bool:
-        """Whether an outage of the quorum is declared, and it is no refusal of this client's credentials."""
-        return not self.quorum.closed and not self.unauthorized
-
-    @property
-    def is_away(self) -> bool:
-        """Whether etcd is away: an outage is declared, or about to be, and no leader change explains it."""
-        failing = self.quorum.failing_since is not None and self.diagnosis is not Diagnosis.UNAUTHORIZED
-        return failing or self.outage_declared
 
     def assess(self, seen: Assessment, rules: HealthRules) -> Health:
         """Return the health after a round of probes; `since` moves only if the state changed."""

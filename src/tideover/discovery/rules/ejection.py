@@ -67,9 +67,7 @@ class Track:
         """Apply a call's outcome; afterwards `until` lies ahead if this call ejects the endpoint.
 
         The outcome of an ejected endpoint changes nothing: that call began before, or is a test of the caller's.
-
-        Args:
-            room: Whether one more endpoint may be ejected.
+        Without `room` no other endpoint may be ejected.
         """
         if now < self.until:
             return self

@@ -113,12 +113,7 @@ class Listing(Generic[T]):
         rules: RemovalRules,
         left: Collection[str] = (),
     ) -> Listing[T]:
-        """Apply what etcd has.
-
-        Args:
-            trusted: Whether `present` is proven in sync now.
-            left: Instances that have said that they leave.
-        """
+        """Apply what etcd has, proven in sync if `trusted`; the instances in `left` have said that they leave."""
         kept = {i: known for i, known in self.listed.items() if i not in left}
         missing = {i: self.missing.get(i, now) for i in kept if i not in present}
         seen = replace(self, listed={**kept, **present}, missing=missing)

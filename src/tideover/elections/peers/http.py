@@ -155,12 +155,7 @@ class _Peer:
         return b"".join(self._connection.send(event) or b"" for event in events)
 
     async def head(self, stream: anyio.abc.ByteStream) -> h11.Request | h11.Response:
-        """Receive the first line and the fields.
-
-        Raises:
-            EndOfStream: The other end has closed the connection.
-            RemoteProtocolError: The bytes are not HTTP, or not the HTTP of `Network`.
-        """
+        """Receive the first line and the fields; raise `EndOfStream` at the end of the connection."""
         while True:
             event = self._connection.next_event()
             if isinstance(event, h11.Request | h11.Response):
@@ -177,12 +172,7 @@ class _Peer:
                 self._connection.receive_data(chunk)
 
     async def body(self, stream: anyio.abc.ByteStream, head: h11.Request | h11.Response) -> bytes:
-        """Receive the body, whose length the head must give.
-
-        Raises:
-            EndOfStream: The other end has closed the connection.
-            RemoteProtocolError: The length is missing or too large.
-        """
+        """Receive the body, whose length the head must give, within bounds."""
         fields = dict(head.headers)
         if b"transfer-encoding" in fields or b"content-length" not in fields:
             raise h11.RemoteProtocolError("no length", error_status_hint=HTTPStatus.LENGTH_REQUIRED)

@@ -57,11 +57,7 @@ class PeerListener:
         return f"<PeerListener {self.address or 'not open'} {len(self._answers)} candidates>"
 
     async def open(self) -> None:
-        """Bind the port, and find the address to advertise.
-
-        Raises:
-            OSError: The address cannot be bound.
-        """
+        """Bind the port, and find the address to advertise. Raises `OSError`: the address cannot be bound."""
         listen = self.options.listen
         host, _, port = listen.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
@@ -100,11 +96,7 @@ class PeerListener:
             del self._answers[candidate]
 
     async def send(self, address: str, message: Message, *, timeout: float) -> Verdict:
-        """Send a message and return the answer.
-
-        Raises:
-            Silent: No valid answer came.
-        """
+        """Send a message and return the answer. Raises `Silent`: no valid answer came."""
         body = await self._network.post(address, self._keys.request(message), timeout=timeout)
         try:
             return Verdict(self._keys.read_reply(body, message))

@@ -46,12 +46,10 @@ class Rejected(Exception):  # as "Unavailable", it is named for what happened
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request.
+    """One request about the record of an election, numbered by its sender.
 
     Attributes:
-        election: The key of the election's record, as text.
         leader: The incarnation that holds the record.
-        number: Grows with each message of the sender.
         peer: The incarnation that is asked, joins or retires.
         promise: Seconds for which the leader asks for a promise.
     """
@@ -88,11 +86,7 @@ class Keyring:
         return json.dumps({**asdict(message), "mac": self._sign("request", message)}).encode()
 
     def read(self, body: bytes) -> Message:
-        """Return the message in a request.
-
-        Raises:
-            Rejected: The request is malformed, or not signed with a known secret.
-        """
+        """Return the message in a request; raise `Rejected` if malformed, or not signed with a known secret."""
         try:
             found = load_object(body)
             message = _message(found)
@@ -107,11 +101,7 @@ class Keyring:
         return json.dumps({"verdict": verdict, "mac": self._sign("reply", message, verdict)}).encode()
 
     def read_reply(self, body: bytes, message: Message) -> str:
-        """Return the verdict in the reply to a request.
-
-        Raises:
-            Rejected: The reply is malformed, belongs to another request, or is not signed with a known secret.
-        """
+        """Return the verdict in the reply to a request; raise `Rejected` as `read`, and for another request's."""
         try:
             found = load_object(body)
             verdict = text(found.get("verdict"), "its verdict", longest=_LONGEST)

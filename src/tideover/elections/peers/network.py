@@ -34,35 +34,20 @@ class Network(Protocol):
     """Carries requests to other processes."""
 
     async def listen(self, host: str, port: int) -> int:
-        """Begin to accept connections, and return the port; 0 asks for any.
-
-        Raises:
-            OSError: That cannot be.
-        """
+        """Begin to accept connections, and return the port; 0 asks for any. Raises `OSError`: that cannot be."""
 
     async def serve(self, handler: Handler) -> None:
         """Answer requests until cancelled."""
 
     async def post(self, address: str, body: bytes, *, timeout: float) -> bytes:
-        """Send a request and return the answer's body.
-
-        Raises:
-            Silent: There is none.
-        """
+        """Send a request and return the answer's body. Raises `Silent`: there is none."""
 
     async def aclose(self) -> None:
         """Accept nothing any more."""
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of an address; an IPv6 host stands in brackets.
-
-    Args:
-        address: Such as `"10.0.0.7:7000"` or `"[::1]:7000"`.
-
-    Raises:
-        Silent: It is none.
-    """
+    """Return host and port of an address such as `"10.0.0.7:7000"` or `"[::1]:7000"`; raise `Silent` for none."""
     host, colon, port = address.rpartition(":")
     try:
         number = decimal(port, "the port", least=1, most=65_535)
@@ -79,11 +64,7 @@ def join_address(host: str, port: int) -> str:
 
 
 def local_host(towards: str, port: int) -> str:
-    """Return this machine's address on the way to another one. Sends nothing, and looks no names up.
-
-    Raises:
-        OSError: There is no way to it.
-    """
+    """Return this machine's address on the way to another one; `OSError` without a way. Sends nothing."""
     family = socket.AF_INET6 if ":" in towards else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((towards, port))

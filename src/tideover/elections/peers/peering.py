@@ -55,7 +55,7 @@ class Peering:
         self._join_at = -math.inf
         self._unlisted_since = math.inf
         self._warned = ""
-        record.wanted = lambda: self.peers.wanted(record.timing, client.clock.boot())
+        record.content.wanted = lambda: self.peers.wanted(record.timing, client.clock.boot())
 
     @property
     def me(self) -> str:
@@ -109,7 +109,7 @@ class Peering:
     def _lead(self, tasks: TaskGroup) -> float:
         """Ask the peers that are due; return when to look again, if no answer comes."""
         state, now = self._record.state, self._clock.boot()
-        document = self._record.document
+        document = self._record.content.document
         if document is not None and document.holder == self.me:
             listed = {name: at for name, at in document.listed.items() if name in state.electorate}
             self.peers = self.peers.found(listed, now).pruned(state, now)
@@ -157,7 +157,7 @@ class Peering:
 
     def _follow(self, tasks: TaskGroup) -> float:
         """Join the leader if the record does not list this candidate's address; return when to look again."""
-        leader, now, document = self._leader(), self._clock.boot(), self._record.document
+        leader, now, document = self._leader(), self._clock.boot(), self._record.content.document
         if self.peers.peers:
             self.peers = PeerSet(alone=self.peers.alone)
         if leader is None or document is None or document.listed.get(self.me) == self._listener.address:
@@ -191,7 +191,7 @@ class Peering:
 
     def _leader(self) -> tuple[str, str] | None:
         """Return the incarnation and the address of another candidate that holds the record."""
-        document = self._record.document
+        document = self._record.content.document
         if document is None or document.vacant or not document.peer or document.holder in ("", self.me):
             return None
         return document.holder, document.peer

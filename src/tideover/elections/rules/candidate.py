@@ -95,16 +95,7 @@ def margin_of(ttl: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record, as a linearizable answer showed it.
-
-    Attributes:
-        mod_revision: The revision that last changed the record; 0 if there is no record.
-        holder: The candidate that holds the record; empty if the record was only founded.
-        write: The random word of the last write.
-        token: The revision that last changed the token key; 0 if there is no token key.
-        candidates: The candidates that the holder asks in an outage.
-        limit: Seconds for which peers may confirm the holder without a renewal; 0 under other policies.
-    """
+    """A record, as a linearizable answer showed it (`RecordDocument`); revisions are 0 without such a key."""
 
     mod_revision: int = 0
     holder: str = ""
@@ -339,13 +330,7 @@ class Candidate:
     def looked_at_history(
         self, *, unprecedented: bool, cleared: bool = False, unknowable: bool = False
     ) -> Candidate:
-        """Apply what etcd's history says of a founded record.
-
-        Args:
-            unprecedented: Whether the history is whole and shows no earlier record.
-            cleared: Whether the last earlier record was vacated, or peers never confirmed its holder.
-            unknowable: Whether etcd has compacted the history.
-        """
+        """Apply what etcd's history says of a founded record: see `Past`, `cleared` is OVER."""
         revision = self.seen.mod_revision if self.seen else 0
         return replace(
             self, looked_back=revision, unprecedented=unprecedented, cleared=cleared, unknowable=unknowable

@@ -83,12 +83,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A leader's question: may I lead on?
-
-    Attributes:
-        number: Grows with each question of this leader.
-        promise: Seconds for which the candidate is asked not to take over.
-    """
+    """A leader's question: may I lead on? Its number grows; it asks for `promise` seconds without takeover."""
 
     leader: str
     term: int
@@ -228,8 +223,7 @@ class PeerSet:
     def idle_until(self, state: Candidate, now: float, asking: Collection[str]) -> float:
         """Return when to look again at which peers to ask, and at the deadline, if no answer comes meanwhile.
 
-        Args:
-            asking: The peers with a question under way: the next one waits for the answer.
+        A peer in `asking` has a question under way: the next one waits for the answer.
         """
         ends = [at for name, at in self._due_at(state, now) if name not in asking]
         if state.promised > now:

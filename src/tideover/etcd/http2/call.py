@@ -24,12 +24,7 @@ class Carrier(Protocol):
     """What a call is with: its connection, or a queue as long as there is none."""
 
     def leave(self, call: Call, reset: ErrorCode | None) -> None:
-        """Forget a call that has ended.
-
-        Args:
-            call: The call.
-            reset: What the server is told; None if it need not be told.
-        """
+        """Forget a call that has ended; the server is told of a reset."""
         ...
 
     def push(self, call: Call) -> None:
@@ -42,12 +37,7 @@ class Carrier(Protocol):
 
 
 class Call(ABC):
-    """One call.
-
-    Args:
-        block: Its header block.
-        deserialize: Makes a reply of its bytes.
-        timeout: Seconds until it ends by itself; None for no end.
+    """One call; after `timeout` seconds it ends by itself.
 
     Attributes:
         block: Its header block.
@@ -147,9 +137,8 @@ class Call(ABC):
         """Apply data.
 
         Args:
-            data: The data.
+            data: Without padding.
             size: How much it counts, padding included.
-            ended: Whether nothing follows.
 
         Returns:
             How much more the server may send of this call.
@@ -179,13 +168,7 @@ class Call(ABC):
         return not self.stream
 
     def end(self, code: StatusCode, details: str, *, reset: ErrorCode | None = None) -> None:
-        """End it; the first end counts.
-
-        Args:
-            code: The status.
-            details: What is said of it.
-            reset: What the server is told; None if it knows.
-        """
+        """End it; the first end counts. The server is told of a reset; without one it knows."""
         if self.status is not None:
             return
         self.status, self._details = code, details
@@ -220,14 +203,7 @@ class Call(ABC):
 
 
 class UnaryCall(Call):
-    """A call with one request and one reply; awaiting it gives the reply.
-
-    Args:
-        block: Its header block.
-        message: The request, wrapped.
-        deserialize: Makes a reply of its bytes.
-        timeout: Seconds until it ends by itself; None for no end.
-    """
+    """A call with one request, already wrapped, and one reply; awaiting it gives the reply."""
 
     closed = True
     _reply: Any = None

@@ -40,11 +40,6 @@ class Channel:
 
     It connects when a call needs that, or when its state is looked at with `try_to_connect`. A connection that has
     broken is replaced with the next call. A channel belongs to the event loop in which it is used.
-
-    Args:
-        target: Where the server is.
-        authority: What requests call it.
-        options: How patient to be.
     """
 
     def __init__(self, target: Target, *, authority: str, options: Options) -> None:
@@ -54,16 +49,8 @@ class Channel:
         self._largest = options.max_message
         self._blocks: dict[Metadata, bytes] = {}
 
-    def __repr__(self) -> str:
-        """Show where it leads and how it is connected."""
-        return f"<Channel {self._authority} {self.get_state().value}>"
-
     def get_state(self, try_to_connect: bool = False) -> State:
-        """Return how it is connected.
-
-        Args:
-            try_to_connect: Whether to connect if it is not.
-        """
+        """Return how it is connected."""
         connector = self._connector
         if connector.closed:
             return State.SHUTDOWN

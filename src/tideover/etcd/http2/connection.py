@@ -74,21 +74,12 @@ class Owner(Protocol):
         ...
 
     def take_back(self, calls: list[Call], why: str) -> None:
-        """Send calls another way.
-
-        Args:
-            calls: Calls that the server has provably not looked at.
-            why: What has happened to them.
-        """
+        """Send calls another way that the server has provably not looked at."""
         ...
 
 
 class Connection(asyncio.Protocol):
     """A connection to a server, and its calls.
-
-    Args:
-        owner: Told what becomes of it.
-        options: How patient to be.
 
     Attributes:
         settled: Whether the server has said its SETTINGS, once it has, or has ended the connection.
@@ -217,11 +208,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self, why: str) -> None:
-        """End it at once.
-
-        Args:
-            why: What its calls are told.
-        """
+        """End it at once; its calls are told why."""
         self.why = self.why or why
         self._transport.abort()
         self._end()

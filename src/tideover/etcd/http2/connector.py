@@ -20,10 +20,6 @@ _LEAVE = 0.2
 class Connector:
     """The connections of a channel.
 
-    Args:
-        target: Where the server is.
-        options: How patient to be.
-
     Attributes:
         closed: Whether it takes no more calls.
         failure: Why the last attempt to connect has failed; None if it has not.
@@ -122,11 +118,7 @@ class Connector:
     # The end -----------------------------------------------------------------------------------------------------
 
     async def close(self, grace: float) -> None:
-        """Take no more calls, and end those under way.
-
-        Args:
-            grace: Seconds that they may still take.
-        """
+        """Take no more calls, and end those under way that take longer than `grace` seconds."""
         self.closed = True
         self._current = None
         for call in self._waiting.take_all():

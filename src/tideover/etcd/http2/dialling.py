@@ -27,7 +27,6 @@ class Target:
 
     Attributes:
         host: The name or address, without brackets.
-        port: The port.
         context: How to encrypt; None for plain text.
         server_name: The name that the server's certificate must bear.
     """
@@ -39,12 +38,7 @@ class Target:
 
 
 class CannotConnect(Exception):
-    """Raised when there is no connection.
-
-    Args:
-        code: The status of a call that needed it.
-        details: What is said of it.
-    """
+    """Raised when there is no connection; `code` is the status of a call that needed it."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(details)
@@ -54,9 +48,6 @@ class CannotConnect(Exception):
 
 class Attempt:
     """One attempt to connect.
-
-    Args:
-        target: Where to.
 
     Attributes:
         address: The address that is tried, as gRPC writes it.
@@ -69,10 +60,6 @@ class Attempt:
 
     async def connect(self, protocol: Callable[[], Connection], *, timeout: float) -> Connection:
         """Return a connection over which calls may be sent.
-
-        Args:
-            protocol: Makes it.
-            timeout: Seconds until giving up.
 
         Raises:
             CannotConnect: There is none.

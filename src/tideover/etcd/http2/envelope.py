@@ -20,9 +20,6 @@ def wrapped(message: bytes) -> bytes:
 class Unwrapper:
     """Finds the messages in what has arrived.
 
-    Args:
-        largest: How large a message may be.
-
     Attributes:
         held: How many bytes of a message that is not complete yet are held.
     """

@@ -60,12 +60,7 @@ class Setting(IntEnum):
 
 
 class Broken(Exception):
-    """Raised when the peer does not keep to HTTP/2, so that the connection cannot go on.
-
-    Args:
-        text: What it has done.
-        code: What it is told.
-    """
+    """Raised when the peer does not keep to HTTP/2, so that the connection ends; `code` is what it is told."""
 
     def __init__(self, text: str, code: ErrorCode = ErrorCode.PROTOCOL_ERROR) -> None:
         super().__init__(text)

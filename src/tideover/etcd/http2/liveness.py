@@ -16,13 +16,6 @@ class Liveness:
 
     Without calls nothing is sent: etcd takes more than two PINGs of a connection without calls for an attack.
 
-    Args:
-        options: How patient to be.
-        busy: Whether calls are under way.
-        unsent: How many bytes wait to be sent.
-        ping: Sends a PING.
-        lost: Called when the server is silent.
-
     Attributes:
         heard: When something has arrived, by the event loop's clock.
     """

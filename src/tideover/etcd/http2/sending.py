@@ -19,9 +19,6 @@ _MOST_OWED = 16_384
 class Sender:
     """The sending half of a connection.
 
-    Args:
-        transport: Where bytes go.
-
     Attributes:
         paused: Whether nothing may be sent now.
     """
@@ -68,7 +65,9 @@ class Sender:
         if self._owed:
             data = bytes(self._owed) + data
             self._owed.clear()
-        self._transport.write(data)
+        # asyncio logs a warning for each write that follows the end.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def flush(self) -> None:
         """Send what waits, a frame of each call in turn."""
@@ -101,11 +100,7 @@ class Sender:
     # Control frames ----------------------------------------------------------------------------------------------
 
     def owe(self, data: bytes, *, now: bool = False) -> None:
-        """Send a control frame with what is sent next, or soon.
-
-        Args:
-            data: The frame.
-            now: Whether the peer waits for it.
+        """Send a control frame, for which the peer may wait, `now`; or else with what is sent next, or soon.
 
         Raises:
             Broken: The peer makes this side answer, and does not read the answers.

@@ -35,12 +35,7 @@ class StatusCode(Enum):
 
 
 class Failure(Exception):
-    """Raised when a call cannot end well.
-
-    Args:
-        code: Its status.
-        details: Why.
-    """
+    """Raised when a call cannot end well."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(details)
@@ -105,8 +100,6 @@ def never_sent(endpoint: str, why: str, code: StatusCode = StatusCode.UNKNOWN) -
 
     Args:
         endpoint: Where to, with its family, such as `ipv4:10.0.0.1:2379`.
-        why: What has happened instead.
-        code: What gRPC calls that.
     """
     text = f"failed to connect to all addresses; last error: {code.name}: {endpoint}: {why}"
     return StatusCode.UNAVAILABLE, text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tideover.etcd.http2.call import Call
@@ -33,10 +33,6 @@ class StreamCall(Call):
     Cancelling a read or a write leaves the call alone.
 
     Args:
-        block: Its header block.
-        serialize: Makes bytes of a request.
-        deserialize: Makes a reply of its bytes.
-        timeout: Seconds until it ends by itself; None for no end.
         only: The one request, wrapped; None if requests are written.
     """
 
@@ -58,7 +54,13 @@ class StreamCall(Call):
             self.unsent, self.closed = only, True
 
     async def write(self, request: Any) -> None:
-        """Send a request; return when it is on its way, for which the server may have to read others first.
+        """Send a request; see `write_all`."""
+        await self.write_all((request,))
+
+    async def write_all(self, requests: Iterable[Any]) -> None:
+        """Send requests at once; return when they are on their way.
+
+        That may wait for the server to read others first.
 
         Raises:
             RpcError: The call has ended with an error.
@@ -66,7 +68,7 @@ class StreamCall(Call):
         """
         if self.status is None and self.closed:
             raise UsageError("no more requests are taken")
-        self.unsent = bytes(self.unsent) + wrapped(self._serialize(request))
+        self.unsent = b"".join((self.unsent, *(wrapped(self._serialize(request)) for request in requests)))
         self._push()
         while self.unsent and self.status is None:
             await self._news()

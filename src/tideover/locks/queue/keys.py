@@ -67,11 +67,13 @@ class Ahead:
         last: The key last seen right before ours; None if none was.
         gone_at: The revision at which that key went; None if that was not seen.
         holder: The first key of the queue when it was last read, which has the lock; None if none was.
+        is_long: Whether the queue is too long to be followed as a whole.
     """
 
     last: Before | None = None
     gone_at: int | None = None
     holder: Before | None = None
+    is_long: bool = False
 
 
 class QueueKeys:

@@ -58,11 +58,20 @@ class Handover:
     seen_for: float = 0.0
 
 
+def may_keep_warm(case: Handover) -> bool:
+    """Whether a key that no task of this process waits for is kept for a moment: no rival elsewhere was seen."""
+    return _is_safe(case) and case.seen_after is None
+
+
 def may_hand_over(case: Handover, rules: HandoverRules) -> bool:
     """Whether the next task of this process gets the key without a word to etcd."""
-    safe = case.wanted and case.trusted and not case.unresolved and case.left > case.renew_interval
-    if not safe or case.count >= MOST_HANDOVERS:
+    if not _is_safe(case):
         return False
     if case.seen_after is None:
         return True
     return case.count - case.seen_after < rules.most and case.seen_for < rules.longest
+
+
+def _is_safe(case: Handover) -> bool:
+    certain = case.trusted and not case.unresolved and case.left > case.renew_interval
+    return case.wanted and certain and case.count < MOST_HANDOVERS

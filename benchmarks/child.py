@@ -12,12 +12,14 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Loop = Literal["asyncio", "uvloop"]
 
 ROOT = Path(__file__).parent.parent
 
 
-def _command(function: Callable[..., object], arguments: tuple[object, ...]) -> list[str]:
+def _command(function: Callable[..., object], arguments: tuple[object, ...], loop: Loop) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -25,16 +27,20 @@ def _command(function: Callable[..., object], arguments: tuple[object, ...]) -> 
         function.__module__,
         function.__name__,
         json.dumps(arguments),
+        loop,
     ]
 
 
-async def call(function: Callable[..., object], *arguments: object, timeout: float = 120.0) -> Any:
+async def call(
+    function: Callable[..., object], *arguments: object, timeout: float = 120.0, loop: Loop = "asyncio"
+) -> Any:
     """Call a module's function in a fresh process.
 
     Args:
         function: Takes and returns what JSON can carry; may be a coroutine function.
         arguments: What it is called with.
         timeout: Seconds until it is killed.
+        loop: Whose event loop runs it.
 
     Returns:
         What it returned.
@@ -42,17 +48,17 @@ async def call(function: Callable[..., object], *arguments: object, timeout: flo
     Raises:
         RuntimeError: It failed; the message has its standard error.
     """
-    async with running(function, *arguments) as process:
+    async with running(function, *arguments, loop=loop) as process:
         return await finish(process, timeout=timeout)
 
 
 @asynccontextmanager
 async def running(
-    function: Callable[..., object], *arguments: object
+    function: Callable[..., object], *arguments: object, loop: Loop = "asyncio"
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a module's function in a fresh process, with pipes; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *_command(function, arguments),
+        *_command(function, arguments, loop),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -96,10 +102,11 @@ async def wait_ready(process: asyncio.subprocess.Process, *, timeout: float = 30
 
 def _main() -> None:
     logging.getLogger("tideover").setLevel(logging.CRITICAL)
-    module, name, arguments = sys.argv[1:]
+    module, name, arguments, loop = sys.argv[1:]
     function: Callable[..., Awaitable[object]] = getattr(import_module(module), name)
     returned = function(*json.loads(arguments))
-    print(json.dumps(asyncio.run(_await(returned)) if iscoroutinefunction(function) else returned))
+    run = import_module(loop).run
+    print(json.dumps(run(_await(returned)) if iscoroutinefunction(function) else returned))
 
 
 async def _await(awaitable: Awaitable[object]) -> object:

@@ -76,6 +76,11 @@ def sdk_installed() -> bool:
     return find_spec("opentelemetry.sdk") is not None
 
 
+def uvloop_installed() -> bool:
+    """Whether uvloop is there, which does not run everywhere."""
+    return find_spec("uvloop") is not None
+
+
 def records_spans() -> bool:
     """Whether the OpenTelemetry SDK records the spans of this process."""
     if not sdk_installed():

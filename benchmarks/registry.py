@@ -48,6 +48,7 @@ ROWS: tuple[Row, ...] = (
     transport.ROW,
     one_call.ROW,
     point_reads.ROW,
+    point_reads.UVLOOP,
     importing.ROW,
     start.ROW,
     followed_keys.ROW,

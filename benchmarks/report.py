@@ -88,7 +88,7 @@ def environment() -> dict[str, str]:
         "python": sys.version.split()[0],
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
-        "transport": chosen(None, "127.0.0.1"),
+        "transport": chosen(None, "127.0.0.1:2379"),
     }
     for name in _VERSIONS:
         try:

@@ -21,7 +21,7 @@ _END = "\nprint(time.perf_counter() - began)"
 # Everything the start needs, the transport and the event loop's backend among it.
 _IMPORTS = """
 import asyncio, anyio, anyio._backends._asyncio, tideover, tideover.etcd.adapter, tideover.etcd.transports
-tideover.connect, tideover.etcd.transports.load(None)
+tideover.connect, tideover.etcd.transports.load(tideover.etcd.transports.chosen(None, "127.0.0.1:1"))
 """
 _START = """
 import asyncio, logging, tideover

@@ -626,3 +626,9 @@ async def test_a_change_that_comes_while_closing_is_no_failure(caplog: pytest.Lo
         await anyio.sleep(1)
         assert repr(live) == f"<Live Payments of 'p/' at revision {live.revision}>"
     assert "tideover.task.failed" not in caplog.text
+
+
+async def test_the_warm_path_has_few_attributes_beside_it() -> None:
+    """CPython 3.11 keeps up to 28 attributes of an object outside a dict: a warm read is a fifth quicker."""
+    async with connected(MemoryStore()) as tide:
+        assert len(vars(tide.config)) <= 28

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from tideover.etcd.channel import MemberChannel
+from tideover.etcd.channel import _reported as reported
 from tideover.etcd.http2.sending import Sender
 from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
@@ -87,6 +88,8 @@ async def renewing(member: Member, request: pytest.FixtureRequest) -> AsyncItera
     finally:
         await channel.aclose()
         await server.stop(None)
+        # The server's events come from a thread of grpc's, and must find the loop.
+        await reported()
 
 
 class Answers(dict[int, LeaseResult | Fault]):
@@ -131,7 +134,12 @@ async def test_a_burst_is_two_writes(renewing: KeepAlives, monkeypatch: pytest.M
     await renewing.renew(1)
     written: list[bytes] = []
     write = Sender.write
-    monkeypatch.setattr(Sender, "write", lambda self, data: (written.append(data), write(self, data))[1])
+
+    def note(sender: Sender, data: bytes) -> None:
+        written.append(data)
+        write(sender, data)
+
+    monkeypatch.setattr(Sender, "write", note)
     answers = Answers()
     await renewing.renew_all(range(1, 65), answers.__setitem__)
     assert set(answers) == set(range(1, 65))

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tests.slow_links import slow_link
-from tideover.etcd import room
+from tideover.etcd import channel, room
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.messages import rpc
 from tideover.store.faults import FaultKind, StoreFault
@@ -92,6 +92,8 @@ async def store(member: Member) -> AsyncIterator[EtcdStore]:
         member.go_on.set()
         await store.aclose()
         await server.stop(None)
+        # The server's events come from a thread of grpc's, and must find the loop.
+        await channel._reported()
 
 
 async def until(true: Callable[[], bool]) -> None:

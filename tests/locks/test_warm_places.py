@@ -17,11 +17,11 @@ from tideover.testing import MemoryStore
 pytestmark = pytest.mark.anyio
 
 
-async def take(tide: Coordinator, times: int = 1, **options: bool) -> list[int]:
+async def take(tide: Coordinator, times: int = 1, *, handover: bool = True) -> list[int]:
     """Take the lock so many times, 0.02 s apart; return the tokens."""
     tokens = []
     for _ in range(times):
-        async with tide.lock("orders", **options) as held:
+        async with tide.lock("orders", handover=handover) as held:
             tokens.append(held.token)
         await anyio.sleep(0.02)
     return tokens

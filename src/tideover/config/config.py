@@ -77,9 +77,7 @@ class Config(Reader, Part):
         self._home = client.home
         self._gateway = client.calls
         self._coalescer = coalescer
-        self._retry = options.retry
-        self._namespace = client.namespace
-        self._record_keys = options.record_keys
+        self._options = options
         self._accepted = accepted
         self._news = News(views, client)
         self._on_demand = OnDemandCache(options.cache, clock=client.clock)
@@ -130,11 +128,11 @@ class Config(Reader, Part):
         full, decode = self._keys.full(key), decoder_for(key, type)
         if (laid := self._overridden(key, type, decode, default)) is not None:
             return laid
-        policy, patience = self._retry, None
+        policy, patience = self._options.retry, None
         if timeout is not None:
             policy = self._policy(timeout)
             patience = quorum_time(timeout)
-        with telemetry.fetching(self._namespace, key if self._record_keys else None):
+        with telemetry.fetching(self._options.namespace, key if self._options.record_keys else None):
             known = self._on_demand.fresh(full)
             if known is not None:
                 return self._reading(
@@ -450,7 +448,7 @@ class Config(Reader, Part):
     def reset(self, why: str, revision: int) -> None:
         """Drop the answers about keys that are not followed, and check the others: etcd shows another history."""
         self._on_demand.clear()
-        for view in self._views:
+        for view in self._keys.views:
             view.changed.fire()
 
     def poison(self, why: str) -> None:
@@ -460,7 +458,7 @@ class Config(Reader, Part):
     async def tend(self) -> None:
         """Call `refresh` after each change of the views, until cancelled."""
         news = Broadcast()
-        for view in self._views:
+        for view in self._keys.views:
             view.changed.join(news)
         while True:
             changed = news.next()
@@ -490,7 +488,7 @@ class Config(Reader, Part):
 
     def _policy(self, timeout: float | None) -> RetryPolicy:
         if timeout is None:
-            return self._retry
+            return self._options.retry
         if not timeout > 0:
             raise InvalidRequest(f"timeout must be more than 0 seconds, not {timeout}")
-        return self._retry.within(timeout)
+        return self._options.retry.within(timeout)

@@ -21,7 +21,7 @@ class Keys:
 
     def __init__(self, base: str, views: Sequence[View]) -> None:
         self.base = base
-        self._views = views
+        self.views = views
         # A cache without a bound: the prefixes that an application's code names are few.
         self._under: dict[str, tuple[View, ...]] = {}
 
@@ -46,7 +46,7 @@ class Keys:
 
     def view_of(self, full: bytes) -> View | None:
         """Return the view of an etcd key; None if the key is not followed."""
-        for view in self._views:
+        for view in self.views:
             if full.startswith(view.prefix):
                 return view
         return None
@@ -75,7 +75,7 @@ class Keys:
             self.check_prefix(prefix)
             full = (self.base + prefix).encode(errors="surrogateescape")
             around = self.view_of(full)
-            inside = tuple(view for view in self._views if view.prefix.startswith(full))
+            inside = tuple(view for view in self.views if view.prefix.startswith(full))
             known = self._under[prefix] = inside if around is None else (around,)
         return known
 
@@ -88,7 +88,7 @@ class Keys:
         """
         self.check_start("prefix", prefix)
         full = (self.base + prefix).encode(errors="surrogateescape")
-        if self.view_of(full) is None and not any(view.prefix.startswith(full) for view in self._views):
+        if self.view_of(full) is None and not any(view.prefix.startswith(full) for view in self.views):
             raise self._not_followed(prefix)
 
     def check_start(self, what: Literal["key", "prefix"], name: str) -> None:
@@ -109,5 +109,5 @@ class Keys:
             )
 
     def _not_followed(self, key: str) -> NotFollowed:
-        followed = ", ".join(repr(self.short(view.prefix)) for view in self._views) or "nothing"
+        followed = ", ".join(repr(self.short(view.prefix)) for view in self.views) or "nothing"
         return NotFollowed(f"{key!r} is not followed (followed: {followed}); use fetch() for such keys")

@@ -8,8 +8,6 @@ plus one look at the request's record.
 from __future__ import annotations
 
 import math
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -20,20 +18,16 @@ from tideover.cluster.rules.health import reason_of
 from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
+from tideover.config.limits import Limits
 from tideover.config.overrides import Overrides
+from tideover.config.read_counts import ReadCounts
 from tideover.config.readings import MISSING, absent, found
-from tideover.errors import (
-    AuthenticationFailed,
-    ConfigKeyError,
-    ConfigValueError,
-    NotSynced,
-    TooStale,
-)
+from tideover.errors import AuthenticationFailed, ConfigKeyError, ConfigValueError, NotSynced
 from tideover.policies import StalenessLimit
-from tideover.prefixes.rules import Verdict, judge
+from tideover.prefixes.rules import Verdict
 from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
-from tideover.status import RejectedValue, duration
+from tideover.status import RejectedValue
 from tideover.telemetry import current_context
 from tideover.types import Entry, Reading, Source
 
@@ -52,8 +46,8 @@ _PLAIN, _DEGRADED, _LIMITED, _CHECKED = range(4)
 class Reader:
     """Reads the followed keys, as last known.
 
-    21 attributes: the views and their limits, the decoded values, and the counters of the hot path, which has no
-    time for objects of their own.
+    The warm path has no time for objects of its own, and needs the attributes of a `Config` to be 28 at the most:
+    CPython keeps more of them in a dict, which makes a read a fifth slower.
     """
 
     def __init__(
@@ -67,12 +61,9 @@ class Reader:
     ) -> None:
         self._lifecycle = client.lifecycle
         self._keys = Keys(base, views)
-        self._views = views
         self._cluster = client.state
-        self._clock = client.clock
         self._monotonic = client.clock.monotonic
-        # The longest prefix decides.
-        self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
+        self._limits = Limits(limits, since)
         self._outage_id = client.outage_id
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
@@ -81,18 +72,15 @@ class Reader:
         self._mode = _CHECKED
         self._unlimited_until = 0.0
         self._marked_context: object = None
-        # Counted apart, where a dict would take too long; `refresh` adds them to the others.
+        # `refresh` moves these two to the others.
         self._plain_reads = 0
         self._degraded_reads = 0
-        self._quorum_reads = 0
         self._degraded_source = Source.MEMORY
-        self._other_reads: dict[tuple[str, bool], int] = {}
-        # The exporter's thread reads the metrics.
-        self._folding = threading.Lock()
+        self._counts = ReadCounts()
 
     def __repr__(self) -> str:
         """Show the followed prefixes."""
-        return f"<{type(self).__name__} {self._keys.base} {list(self._views)}>"
+        return f"<{type(self).__name__} {self._keys.base} {list(self._keys.views)}>"
 
     @overload
     def get(self, key: str) -> str: ...
@@ -136,9 +124,15 @@ class Reader:
         except (KeyError, TypeError):
             return self._look_up(key, type, default).value
         mode = self._mode
-        if not mode or (mode == _LIMITED and self._monotonic() < self._unlimited_until):
+        if not mode:
             self._plain_reads += 1
             return value
+        if mode == _LIMITED:
+            # In two steps: CPython calls an attribute quicker that it has loaded as a value.
+            monotonic = self._monotonic
+            if monotonic() < self._unlimited_until:
+                self._plain_reads += 1
+                return value
         if mode == _DEGRADED:
             record = present_record()
             if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
@@ -202,10 +196,10 @@ class Reader:
                 raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}")
             return self._defaulted(key, default, math.inf)
         stale = source is not Source.LIVE
-        limit = self._limit(key)
-        if limit is not None and age > limit.max_stale:
+        exceeded = self._limits.exceeded(key, age, has_default=default is not MISSING)
+        if exceeded is not None:
             stale = True
-            if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
+            if exceeded is Verdict.DEFAULT:
                 return self._defaulted(key, default, age)
         if entry is None:
             if required:
@@ -232,7 +226,7 @@ class Reader:
         if entry is None:
             return None
         if counted:
-            self._count((Source.OVERRIDE.value, False))
+            self._counts.add(Source.OVERRIDE)
         try:
             value = overrides.values.value(key, form, decode, entry)
         except ConfigValueError as exc:
@@ -240,16 +234,6 @@ class Reader:
                 raise
             return found(key, default, Source.DEFAULT, 0, 0.0, stale=False, rejected=exc.revision)
         return found(key, value, Source.OVERRIDE, entry.mod_revision, 0.0, stale=False)
-
-    def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
-        verdict = judge(limit, age, has_default=has_default)
-        if verdict is Verdict.RAISE:
-            raise TooStale(
-                f"{key!r} is {duration(age)} old, more than max_stale={limit.max_stale} s: {self._since()}",
-                age=age,
-                max_stale=limit.max_stale,
-            )
-        return verdict
 
     def _defaulted(self, key: str, default: object, age: float) -> Reading[object]:
         """Return the default because nothing is known, or the known value is too old."""
@@ -278,7 +262,7 @@ class Reader:
         if entry is None:
             return self._absent(key, default, source, age, stale=stale)
         if source is Source.QUORUM:
-            self._quorum_reads += 1
+            self._counts.add(source)
         else:
             self._note(source, age, degraded=stale)
         try:
@@ -323,13 +307,11 @@ class Reader:
         if self._mode != _PLAIN:
             view = self.view_of(key)
             if self._keys.full(key) in self._overrides.entries:
-                self._count((Source.OVERRIDE.value, False))
+                self._counts.add(Source.OVERRIDE)
                 return
             if view.denied is not None:
                 raise view.denied
-            limit, age = self._limit(key), view.age_of(self._keys.full(key))
-            if limit is not None and age > limit.max_stale:
-                self._judge(key, limit, age, has_default=False)
+            self._limits.exceeded(key, view.age_of(self._keys.full(key)), has_default=False)
             self._note_view(view)
 
     def synced(self, key: str) -> bool:
@@ -413,12 +395,9 @@ class Reader:
         view = self._keys.view_of(full)
         return None if view is None else view.entries.get(full)
 
-    def _limit(self, key: str) -> StalenessLimit | None:
-        return next((limit for prefix, limit in self._limits if key.startswith(prefix)), None)
-
     def _note(self, source: Source, age: float, *, degraded: bool) -> None:
         """Count a read, and mark the request or the span if it is the first degraded one there."""
-        self._count((source.value, degraded))
+        self._counts.add(source, degraded=degraded)
         if not degraded:
             return
         record = present_record()
@@ -443,7 +422,7 @@ class Reader:
         """Update what reads must check: called when health, freshness or trouble has changed."""
         self._fold_counts()
         self._marked_context = None
-        views = self._views
+        views = self._keys.views
         if (
             not self._lifecycle.is_open
             or self._overrides.layers
@@ -451,14 +430,13 @@ class Reader:
         ):
             self._mode = _CHECKED
             return
-        live = sum(v.source is Source.LIVE for v in views)
-        if live == 0 and views and not self._limits:
+        live, tightest = sum(v.source is Source.LIVE for v in views), self._limits.tightest
+        if live == 0 and views and tightest is None:
             self._mode = _DEGRADED
             self._degraded_source = views[0].source or Source.MEMORY
         elif live < len(views):
             self._mode = _CHECKED
-        elif self._limits:
-            tightest = min(limit.max_stale for _, limit in self._limits)
+        elif tightest is not None:
             self._unlimited_until = min((v.freshness.synced_at for v in views), default=0.0) + tightest
             self._mode = _LIMITED
         else:
@@ -466,8 +444,8 @@ class Reader:
 
     def next_refresh(self) -> float:
         """Return the seconds until time alone may change what reads must check."""
-        ages = [v.age for v in self._views if v.source is Source.LIVE]
-        return max(0.01, self._views[0].rules.live_limit - max(ages)) if ages else math.inf
+        ages = [v.age for v in self._keys.views if v.source is Source.LIVE]
+        return max(0.01, self._keys.views[0].rules.live_limit - max(ages)) if ages else math.inf
 
     def redecode(self, changes: Mapping[bytes, Entry | None]) -> None:
         """Decode changed keys again, for all types that they were read as."""
@@ -491,22 +469,15 @@ class Reader:
 
     def count_reads(self) -> Mapping[tuple[str, bool], int]:
         """Count the reads by source, and by whether they were degraded."""
-        with self._folding:
-            counts = Counter(self._other_reads.copy())
+        with self._counts.moving:
+            counts = self._counts.copy()
             counts[Source.LIVE.value, False] += self._plain_reads
             counts[self._degraded_source.value, True] += self._degraded_reads
-            counts[Source.QUORUM.value, False] += self._quorum_reads
         return +counts
 
     def _fold_counts(self) -> None:
-        with self._folding:
+        with self._counts.moving:
             plain, self._plain_reads = self._plain_reads, 0
             degraded, self._degraded_reads = self._degraded_reads, 0
-            quorum, self._quorum_reads = self._quorum_reads, 0
-            self._count((Source.LIVE.value, False), plain)
-            self._count((self._degraded_source.value, True), degraded)
-            self._count((Source.QUORUM.value, False), quorum)
-
-    def _count(self, what: tuple[str, bool], times: int = 1) -> None:
-        if times:
-            self._other_reads[what] = self._other_reads.get(what, 0) + times
+            self._counts.add(Source.LIVE, plain)
+            self._counts.add(self._degraded_source, degraded, degraded=True)

@@ -16,7 +16,7 @@ from tideover.config.listing import Listing
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.rules.rows import Stands
 from tideover.coordinator.rules.situation import refusing
-from tideover.coordinator.rules.telling import told
+from tideover.coordinator.rules.telling import in_words
 from tideover.prefixes.followed import Followed
 from tideover.prefixes.view import ViewRules
 from tideover.status import (
@@ -53,7 +53,7 @@ class Reporter:
 
     def report(self, phase: Phase) -> StatusReport:
         """Return the report; see `Coordinator.status`."""
-        report, self._stands = told(
+        report, self._stands = in_words(
             self._facts(),
             self._stands,
             now=self._client.clock.monotonic(),

@@ -135,7 +135,7 @@ class Hosts:
         self._tick.period = GRAIN
 
     def over(self, trial: HostTrial) -> None:
-        """Leave a name that was taken ahead to whoever has it now."""
+        """Leave a name that was taken ahead to its holder."""
         self._ahead.pop(trial, None)
 
     def _look(self) -> None:

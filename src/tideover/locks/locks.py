@@ -34,7 +34,7 @@ from tideover.types import HealthState, LockMode
 _ALIVE_EVERY = 5.0
 # Up to so many seconds after an outage until the ledger is published: many do that at the same time.
 _PUBLISH_WITHIN = 1.0
-# How many cohorts that nobody uses are kept for a name that is wanted again.
+# How many cohorts without a task are kept for a name that is wanted again.
 _MOST_IDLE = 256
 # A scope costs more than the rest of an attempt that has no need of one.
 _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
@@ -79,7 +79,7 @@ class Locks(Part):
             process_name=client.process_name,
         )
         self._cohorts: dict[tuple[str, int], Cohort] = {}
-        # Those that nobody uses now, the oldest first.
+        # Those without a task, the oldest first.
         self._idle: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
         self._used = False
@@ -140,7 +140,7 @@ class Locks(Part):
         return cohort
 
     def _rest(self, key: tuple[str, int]) -> None:
-        """Keep a cohort for a while that nobody uses."""
+        """Keep a cohort for a while that has no task."""
         cohort = self._cohorts.pop(key, None)
         if cohort is not None:
             self._idle[key] = cohort

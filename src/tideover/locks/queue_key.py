@@ -77,7 +77,7 @@ class QueueKey:
         return self.session.loss()
 
     def is_certain(self) -> bool:
-        """Whether the key may be relied upon, and would be known to be gone by now if it were."""
+        """Whether the key may be relied upon, and its end would be known already."""
         return self.loss() is None and self.session.silence <= _SIGN_OF_LIFE
 
     @property

@@ -142,7 +142,8 @@ class LeaseState:
         if header.cluster_id == known.cluster_id and header.revision >= known.revision:
             # The usual answer, of the same history. Its term says nothing: see `rules`.
             if header.revision > self._known.revision:
-                self._known = replace(self._known, revision=header.revision)
+                known = self._known
+                self._known = Header(known.cluster_id, known.member_id, known.raft_term, header.revision)
             return
         reset = reset_between(known, header)
         if reset is not None:

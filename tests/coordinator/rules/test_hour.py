@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.coordinator.reports import AT, facts, history, stretch
-from tideover.coordinator.rules.hour import told
+from tideover.coordinator.rules.hour import described
 from tideover.status import HistoryStatus, LeaderChangeStatus
 from tideover.types import HealthState
 
@@ -60,7 +60,7 @@ def change(ago: float, seconds: float | None = None) -> LeaderChangeStatus:
 )
 def test_the_hour_in_words(past: HistoryStatus, summary: str, caption: str) -> None:
     """How many outages and for how long, and leader changes that were none; then the same with the times."""
-    found = told(facts(history=past))
+    found = described(facts(history=past))
     assert str(found.summary) == summary
     assert str(found.caption) == caption
 
@@ -69,13 +69,13 @@ def test_an_outage_that_is_over_does_not_grow() -> None:
     """Its length is an age only as long as it lasts: a browser counts ages up."""
     over = history(stretch(S.AVAILABLE, 60, 60), stretch(S.DEGRADED, 102, 42), stretch(S.AVAILABLE, 600, 498))
     lasting = history(stretch(S.DEGRADED, 42, 42), stretch(S.AVAILABLE, 600, 558))
-    assert told(facts(history=over)).summary.seconds is None
-    assert told(facts(history=lasting)).summary.seconds == 42
+    assert described(facts(history=over)).summary.seconds is None
+    assert described(facts(history=lasting)).summary.seconds == 42
 
 
 def test_an_outage_in_two_states_is_one() -> None:
     """Degraded and then unavailable is one outage, as its id says, and lasts for both."""
-    found = told(
+    found = described(
         facts(
             history=history(
                 stretch(S.UNAVAILABLE, 100, 100, outage_id="a"),
@@ -89,5 +89,5 @@ def test_an_outage_in_two_states_is_one() -> None:
 
 def test_only_what_is_within_the_window_counts() -> None:
     """An outage that began before the window counts with what lies within it."""
-    found = told(facts(history=history(stretch(S.AVAILABLE, 3000, 3000), stretch(S.DEGRADED, 4000, 1000))))
+    found = described(facts(history=history(stretch(S.AVAILABLE, 3000, 3000), stretch(S.DEGRADED, 4000, 1000))))
     assert (found.outages, found.outage_seconds) == (1, 600)

@@ -15,6 +15,7 @@ from tideover.etcd.http2.call import Call, UnaryCall
 from tideover.etcd.http2.connection import Connection
 from tideover.etcd.http2.options import Options
 from tideover.etcd.http2.reply_headers import MAX_BLOCK
+from tideover.etcd.http2.sending import Sender
 from tideover.etcd.http2.stream_call import StreamCall
 from tideover.store.faults import classify
 
@@ -118,3 +119,16 @@ async def feed(data: bytes, cuts: list[int], *, read: bool) -> None:
 def test_whatever_a_server_sends(read: bool, data: bytes, cuts: list[int]) -> None:
     """No bytes raise anything, strand a call, or make this side hold or send without bound."""
     asyncio.run(feed(data, cuts, read=read))
+
+
+@pytest.mark.anyio
+async def test_nothing_is_written_after_the_end() -> None:
+    """Of a connection that has broken nothing more is written, whatever its calls still have to say: asyncio logs
+    a warning for each such write."""
+    wire = Wire(read=True)
+    sender = Sender(wire)
+    sender.write(b"before")
+    wire.close()
+    sender.write(b"after")
+    sender.owe(b"an answer", now=True)
+    assert wire.written == len(b"before")

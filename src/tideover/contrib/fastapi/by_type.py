@@ -40,6 +40,10 @@ class ByType(Depends, ABC):
         self.__dict__.update(name=name, type=type)
         super().__init__(**fastapi)
 
+    def __repr__(self) -> str:
+        """Show the name, as it was written."""
+        return f"{self.__class__.__name__}({self.name!r})"
+
     def __eq__(self, other: object) -> bool:
         """Whether the other one was written the same: `Annotated` itself makes one of equal ones."""
         if not isinstance(other, ByType):

@@ -19,7 +19,7 @@ from tideover.status import (
 from tideover.types import HealthState
 
 
-def told(report: StatusReport) -> HistoryStatus:
+def described(report: StatusReport) -> HistoryStatus:
     """Return the report's history with its outages counted, and in words."""
     history = report.history
     bad = [t for t in history.transitions if t.state is not HealthState.AVAILABLE]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tideover.coordinator.rules.consequences import consequences
 from tideover.coordinator.rules.headline import announcement, headline, why
-from tideover.coordinator.rules.hour import told as hour_told
+from tideover.coordinator.rules.hour import described
 from tideover.coordinator.rules.notes import notes
 from tideover.coordinator.rules.rows import Stands, rows
 from tideover.coordinator.rules.sentence import sentence
@@ -14,7 +14,7 @@ from tideover.coordinator.rules.working import fails, works
 from tideover.status import StatusReport
 
 
-def told(
+def in_words(
     facts: StatusReport, before: Stands, *, now: float, live_limit: float, matter: str, base: str
 ) -> tuple[StatusReport, Stands]:
     """Return the report with its words, and since when each primitive is in its state; see `rows`, `sentence`."""
@@ -29,7 +29,7 @@ def told(
         works=works(facts),
         fails=fails(facts),
         primitives=primitives,
-        history=hour_told(facts),
+        history=described(facts),
         notes=notes(facts),
     )
     return report, stands

@@ -65,7 +65,9 @@ class Sender:
         if self._owed:
             data = bytes(self._owed) + data
             self._owed.clear()
-        self._transport.write(data)
+        # asyncio logs a warning for each write that follows the end.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def flush(self) -> None:
         """Send what waits, a frame of each call in turn."""

@@ -61,7 +61,7 @@ class EtcdQueue:
         Args:
             ahead: What an earlier wait has seen before our key; kept up to date. None if this is the first wait.
             why: Whether to find out how the last holder left.
-            certain: Says whether our key would be known to be gone by now, if it were.
+            certain: Says whether the end of our key would be known already.
 
         Returns:
             Whether the last key before ours vanished with its lease, instead of being deleted by its holder; False
@@ -78,6 +78,7 @@ class EtcdQueue:
         ahead = ahead or Ahead()
         before = (None if why else ahead.holder) or await self.before(own)
         while before is not None:
+            watched = before.key
             try:
                 if why or ahead.is_long:
                     await self._note(ahead, before)
@@ -87,7 +88,7 @@ class EtcdQueue:
             except StoreFault as exc:
                 self._client.direct.report(exc.fault)
                 if not (exc.fault.outage or exc.fault.retry_read or exc.fault.kind is FaultKind.COMPACTED):
-                    raise public_error(exc.fault, doing=f"watch {shown(before.key)}", writes=False) from exc
+                    raise public_error(exc.fault, doing=f"watch {shown(watched)}", writes=False) from exc
                 await anyio.sleep(_AFTER_TROUBLE * self._client.random())
                 before = await self.before(own)
         ahead.holder = None

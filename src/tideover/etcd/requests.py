@@ -134,7 +134,7 @@ async def _read_only(
             raise StoreFault(GIVEN_UP)
         return over.kv.Txn(request, metadata=metadata)
 
-    return await channel.answer_or_leave(ask, timeout)
+    return await channel.answer_or_leave(over, ask, timeout)
 
 
 async def _lease(

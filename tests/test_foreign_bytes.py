@@ -155,6 +155,7 @@ ELSEWHERE = {
     "cluster/dns.py: int(endpoint.rpartition(':')[2])": "the same",
     "etcd/http2/opening.py: int(endpoint.rpartition(':')[2])": "the same",
     "cli/machine.py: int(port)": "the same",
+    "locks/queue_key.py: int(clock.wall())": "the clock of this machine",
     "elections/peers/listener.py: int(port)": "an option of the user's",
     "cli/become_command.py: int(sys.argv[1])": "an argument of our own making",
     "cli/become_command.py: int(sys.argv[2])": "the same",

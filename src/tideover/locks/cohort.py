@@ -256,7 +256,9 @@ class Cohort:
         grant = Grant(self.name, options, self._context, place)
         grant.has_turn = True
         self._again = not self._queued and grant.since - self._let_go_at <= WARM_FOR
-        self.front.watch(place)
+        if not place.is_watched:
+            # After the body was entered: it may be over by then.
+            self._client.home.loop.later(partial(self.front.watch, place))
         return grant
 
     def outage(self) -> None:

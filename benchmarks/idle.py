@@ -40,6 +40,7 @@ async def measure() -> list[Comparison]:
         Comparison(_THREADS, ours["threads"], peer, bare["threads"], unit=""),
         Comparison("for scale: idle coordinator, tasks", ours["tasks"], peer, bare["tasks"], unit=""),
         Comparison(_MEMORY, ours["memory"], peer, bare["memory"], unit="B"),
+        Comparison("for scale: of that, modules", ours["imports"], peer, bare["memory"], unit="B"),
         Comparison(f"{large}, CPU", many["cpu"], "one followed prefix", ours["cpu"], unit="%"),
         Comparison(f"{large}, tasks", many["tasks"], "one followed prefix", ours["tasks"], unit=""),
         Comparison(f"{large}, memory", many["memory"], "one followed prefix", ours["memory"], unit="B"),

@@ -25,17 +25,20 @@ Idle = dict[str, float]
 
 async def idle_coordinator(endpoint: str, folder: str, prefixes: int) -> Idle:
     """In a child: what a coordinator costs that follows so many prefixes in which nothing happens."""
-    before = psutil.Process().memory_info().rss
+    before = _resident()
     from tideover import connect
+    from tideover.etcd import adapter, transports  # noqa: F401
 
+    transports.load(transports.chosen(None, endpoint))
+    imported = _resident()
     follow = ("config/",) if prefixes == 1 else tuple(f"config-{number}/" for number in range(prefixes))
     async with connect(endpoint, follow=follow, cache_dir=folder, start_timeout=30.0):
-        return await _look_on(before)
+        return {**await _look_on(before), "imports": imported - before}
 
 
 async def idle_watch(endpoint: str) -> Idle:
     """In a child: the same of a bare watch."""
-    before = psutil.Process().memory_info().rss
+    before = _resident()
     from benchmarks import raw
 
     async with AsyncExitStack() as stack:
@@ -57,8 +60,13 @@ async def _look_on(before: int) -> Idle:
         "cpu": 100 * (used.user + used.system - cpu.user - cpu.system) / seconds,
         "threads": float(len(after)),
         "tasks": float(tasks),
-        "memory": float(process.memory_info().rss - before),
+        "memory": _resident() - before,
     }
+
+
+def _resident() -> float:
+    gc.collect()
+    return float(psutil.Process().memory_info().rss)
 
 
 def _switches() -> dict[int, int]:

@@ -134,7 +134,7 @@ def is_text(text: str) -> bool:
     return True
 
 
-# Values, of which `what` is the name in messages -----------------------------------------------------------------
+# In the functions below `what` is the value's name in messages.
 
 
 def integer(value: object, what: str, *, least: int = 0, most: int = INT64) -> int:

@@ -51,3 +51,33 @@ async def test_a_bodys_timer_is_set_when_its_deadline_is_near() -> None:
         await anyio.sleep(0.1)
         assert all(scope.set[1:] == [float("inf")] for scope in scopes)
         tasks.cancel_scope.cancel()
+
+
+async def test_bodies_end_before_what_their_end_brings() -> None:
+    """When the deadlines of many sessions have passed at one moment, all bodies are cancelled before the first
+    session gives notice of its loss; those that end with the loss alone are cancelled after that."""
+    lookout = Lookout(ticker := Ticker(mock_clock().monotonic), mock_clock())
+    happened: list[str] = []
+
+    class Body:
+        deadline = property(None, lambda self, at: None)
+
+        def __init__(self, what: str) -> None:
+            self.what = what
+
+        def cancel(self) -> None:
+            happened.append(self.what)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ticker.run)
+        for _ in range(50):
+            lease = tenure(strict=True)
+            lease.lost.then(lambda: happened.append("notice"))
+            bodies = BoundScopes(lease, cast("SessionKeys", ()), lookout=lookout)
+            bodies.start()
+            bodies.bind(cast("anyio.CancelScope", Body("at the deadline")), at_deadline=True)
+            bodies.bind(cast("anyio.CancelScope", Body("with the loss")), at_deadline=False)
+        await anyio.sleep(lease.left + 0.3)
+        tasks.cancel_scope.cancel()
+    assert happened[:50] == ["at the deadline"] * 50
+    assert sorted(happened[50:]) == ["notice"] * 50 + ["with the loss"] * 50

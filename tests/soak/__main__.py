@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60, help="how long (60)")
     parser.add_argument("--seed", type=int, default=1, help="what strikes and loads are drawn from (1)")
     parser.add_argument("--processes", type=int, default=2, help="how many do everything (2)")
+    parser.add_argument("--transports", default="http2", help="of these processes, in turn: http2,grpc (http2)")
     parser.add_argument("--rss", type=float, default=RSS_BOUND, help=f"MiB an hour for each ({RSS_BOUND:g})")
     parser.add_argument("--way", choices=get_args(Way), help="a crowd that comes this way, instead")
     parser.add_argument("--sessions", type=int, default=Size.sessions, help="how many in a crowd (1000)")
@@ -41,7 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = Size(options.sessions, options.prefixes, options.elections)
         complaints = asyncio.run(crowd(options.way, options.minutes, size))
     else:
-        churn = Churn(options.minutes, processes=options.processes, seed=options.seed, rss_bound=options.rss)
+        churn = Churn(
+            options.minutes,
+            processes=options.processes,
+            transports=options.transports.split(","),
+            seed=options.seed,
+            rss_bound=options.rss,
+        )
         complaints = asyncio.run(churn.run())
         print(churn.report())
     print("\n".join(complaints) or "no complaint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 from tests.soak import strikes
 from tests.soak.load import EVERY
 from tests.soak.slope import Slope, slope
+from tideover.etcd.transports import VARIABLE
 from tideover.locks.hold_document import published
 from tideover.testing import EtcdCluster
 
@@ -60,15 +63,26 @@ class Churn:
     Args:
         minutes: How long.
         processes: How many processes do everything.
+        transports: What each of them goes over, in turn.
         seed: What strikes and loads are drawn from.
         rss_bound: MiB that the memory of one process may grow in an hour.
     """
 
-    def __init__(self, minutes: float, *, processes: int = 2, seed: int = 1, rss_bound: float = RSS_BOUND) -> None:
+    def __init__(
+        self,
+        minutes: float,
+        *,
+        processes: int = 2,
+        transports: Sequence[str] = ("http2",),
+        seed: int = 1,
+        rss_bound: float = RSS_BOUND,
+    ) -> None:
         self._seconds = 60 * minutes
         self._seed = seed
         self._rss_bound = rss_bound
-        self._names = [f"load-{number}" for number in range(1, processes + 1)]
+        turns = zip(range(1, processes + 1), cycle(transports), strict=False)
+        self._transports = {f"{transport}-{number}": transport for number, transport in turns}
+        self._names = list(self._transports)
         self._series = {name: Series(name) for name in (*self._names, "etcd")}
         self._done = {name: Counter[str]() for name in self._names}
         self._strikes: Counter[str] = Counter()
@@ -102,7 +116,11 @@ class Churn:
     async def _start(self, name: str, endpoints: Sequence[str]) -> tuple[str, asyncio.subprocess.Process]:
         command = [sys.executable, "-m", "tests.soak.load", name, f"{self._seed} {name}", *endpoints]
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+            *command,
+            env={**os.environ, VARIABLE: self._transports[name]},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
         )
         return name, process
 

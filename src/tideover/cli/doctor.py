@@ -107,7 +107,7 @@ async def _examine_all(
         findings = [
             *_judge_members(members),
             *_transports(store),
-            *await _look_for_misspelled(store, target.namespace, members),
+            *await _judge_namespace(store, target.namespace, members),
             *await _judge_values(store, target.namespace, members),
             *await judge_machine(endpoints, cache_dir),
         ]
@@ -149,7 +149,7 @@ async def _ask(store: Store, key: bytes, member: Examined) -> None:
         member.answers = member.answers or member.refused
 
 
-async def _look_for_misspelled(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
+async def _judge_namespace(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
     """Look for an epoch under the namespace's other spelling, if there is none under this one."""
     other = other_spelling(namespace)
     asked = next((each.endpoint for each in members if each.look is not None and not each.look.mod_revision), None)

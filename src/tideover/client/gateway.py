@@ -104,11 +104,14 @@ class Gateway:
         other.component = component
         return other
 
-    async def call(self, op: Op[R], policy: RetryPolicy | None = None) -> Answered[R]:
+    async def call(
+        self, op: Op[R], policy: RetryPolicy | None = None, *, timeout: float | None = None
+    ) -> Answered[R]:
         """Make a call.
 
         Args:
             policy: How to try again; None means the gateway's own.
+            timeout: Seconds for all attempts; None means the policy's.
 
         Returns:
             The answer.
@@ -127,7 +130,7 @@ class Gateway:
         """
         store = self.store
         policy = policy or self._policy
-        deadline = self._clock.monotonic() + policy.timeout
+        deadline = self._clock.monotonic() + (policy.timeout if timeout is None else timeout)
         tried: set[str] = set()
         attempts = 0
         while True:

@@ -213,14 +213,14 @@ class Coalescer:
 
     async def _ask(self, batch: Batch) -> None:
         keys = tuple(batch.keys)
-        policy = self._policy.within(max(_LEAST, batch.deadline - anyio.current_time()))
+        left = max(_LEAST, batch.deadline - anyio.current_time())
         self._under_way += 1
         try:
             if len(keys) == 1:
-                alone = await self._gateway.call(Range(keys[0]), policy)
+                alone = await self._gateway.call(Range(keys[0]), self._policy, timeout=left)
                 batch.entries, batch.sent_at, batch.error = alone.result.entries, alone.sent_at, None
             else:
-                together = await self._gateway.call(ReadBatch(keys), policy)
+                together = await self._gateway.call(ReadBatch(keys), self._policy, timeout=left)
                 batch.entries, batch.sent_at, batch.error = together.result.entries, together.sent_at, None
         except (PermissionDenied, InvalidRequest):
             if len(keys) == 1:

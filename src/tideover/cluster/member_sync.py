@@ -47,7 +47,7 @@ _NAMES_TIMEOUT = 5.0
 class MemberSync:
     """Keeps the members up to date.
 
-    16 attributes: what it acts on, the times of the next looks, and as of when the list was last read.
+    Many attributes: what it acts on, the times of the next looks, and as of when the list was last read.
 
     Args:
         secure: Whether this client connects with TLS.

@@ -46,7 +46,7 @@ class Proof:
 class ClusterState:
     """What is known of the members and their alarms, and the member in use.
 
-    21 attributes: all tasks of the cluster meet here, and each fact has one writer.
+    Many attributes: all tasks of the cluster meet here, and each fact has one writer.
 
     Attributes:
         roll: Who the members are.
@@ -205,10 +205,8 @@ class ClusterState:
         if self.active == member:
             self.set_active(next((m for m in others if m in self.well), others[0]))
         self.well, self.unwell = self.well - {member}, self.unwell - {member}
-        self.errors.pop(member, None)
-        self._round_trips.pop(member, None)
-        self.heard.pop(member, None)
-        self.versions.pop(member, None)
+        for known in self.errors, self._round_trips, self.heard, self.versions:
+            known.pop(member, None)
         self.roll.remove(member)
         self.changed.fire()
 

@@ -82,10 +82,6 @@ class Service:
         self._resets = self.view.resets
         self.health_changed()
 
-    def __repr__(self) -> str:
-        """Show the name, the source of the list and its length."""
-        return f"<Service {self.name!r} {self.view.source or 'unknown'}, {len(self.endpoints)} endpoints>"
-
     @property
     def held(self) -> tuple[Endpoint, ...]:
         """The listed endpoints that etcd no longer has."""

@@ -38,7 +38,7 @@ _AGAIN = {
 class Candidacy:
     """Runs one candidate for an election, and reports what becomes of it.
 
-    18 attributes: the record and its surroundings, and what was reported last.
+    Many attributes: the record and its surroundings, and what was reported last.
 
     Attributes:
         refusal: Why this candidate can never be elected; None if it can.

@@ -48,7 +48,7 @@ _MOMENT = 0.001
 class ElectionRecord:
     """Takes one record for one candidate, renews it and loses it.
 
-    20 attributes: the state of the candidate, and the counters that tell tenures, claims and news apart.
+    Many attributes: the state of the candidate, and the counters that tell tenures, claims and news apart.
 
     Attributes:
         content: The document as last read, and what the candidate writes.

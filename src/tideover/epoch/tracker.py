@@ -53,7 +53,7 @@ _WRITE_PATIENCE = 5.0
 class EpochTracker:
     """Knows which history etcd is in; with `writes=False` it only looks.
 
-    24 attributes: the history and what was found of it, for the report, and the numbers that tell looks apart.
+    Many attributes: the history and what was found of it, for the report, and the numbers that tell looks apart.
 
     Attributes:
         history: The current history.

@@ -67,10 +67,6 @@ class KeepAlives(KeepAlive):
         self._anonymous = False
         self._users = 0
 
-    def __repr__(self) -> str:
-        """Show the member and the streams."""
-        return f"<KeepAlives {self._channel.endpoint} {list(self._streams)}>"
-
     @asynccontextmanager
     async def open(self) -> AsyncIterator[KeepAlive]:
         """Give what renews; the last to leave ends all streams."""

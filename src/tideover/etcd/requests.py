@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from tideover.etcd.channel import MemberChannel, answer, translated
@@ -42,10 +42,6 @@ Metadata = tuple[tuple[str, str], ...]
 HAS_LEADER: Metadata = (("hasleader", "true"),)
 
 
-# A transaction that only reads gets no deadline and is not cancelled: etcd before 3.5.5 takes a failing read
-# within for a bug of its own, and exits (etcd #14110).
-
-
 async def send(
     op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, over: Connection | None = None
 ) -> R:
@@ -64,45 +60,112 @@ async def _send(
 ) -> Result:
     if over.given_up:
         raise StoreFault(GIVEN_UP)
-    kv, lease, quorum = over.kv, over.lease, (*HAS_LEADER, *metadata)
+    match op:
+        case Range() | ReadBatch() | Attachments():
+            return await _read(op, channel, timeout, metadata, over)
+        case Txn():
+            return await _transact(op, channel, timeout, metadata, over)
+        case Put():
+            putting = over.kv.Put(_put_request(op), timeout=timeout, metadata=(*HAS_LEADER, *metadata))
+            return WriteResult(header_of(await answer(putting)))
+        case Delete():
+            deleting = over.kv.DeleteRange(_delete_request(op), timeout=timeout, metadata=(*HAS_LEADER, *metadata))
+            reply = await answer(deleting)
+            return WriteResult(header_of(reply), reply.deleted)
+        case LeaseGrant() | LeaseRevoke() | LeaseTimeToLive():
+            return await _lease(op, over.lease, timeout, (*HAS_LEADER, *metadata))
+        case Status() | AlarmList() | MemberList():
+            return await _member(op, channel, timeout, metadata)
+        case _:
+            raise TypeError(f"EtcdStore does not know the operation {op!r}")
 
-    def read_only(request: Any) -> Any:
-        # It may have waited for its turn.
-        if over.given_up:
-            raise StoreFault(GIVEN_UP)
-        return kv.Txn(request, metadata=quorum)
 
+async def _read(
+    op: Range | ReadBatch | Attachments,
+    channel: MemberChannel,
+    timeout: float,
+    metadata: Metadata,
+    over: Connection,
+) -> Result:
+    quorum = (*HAS_LEADER, *metadata)
     match op:
         case Range():
             sent = metadata if op.serializable else quorum
-            reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=sent))
+            reply = await answer(over.kv.Range(_range_request(op), timeout=timeout, metadata=sent))
             return _range_result(reply, header_of(reply))
         case ReadBatch(keys):
-            reply = await channel.answer_or_leave(over, partial(read_only, _batch_request(keys)), timeout)
+            reply = await _read_only(_batch_request(keys), channel, timeout, quorum, over)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
         # With the keys' values: etcd 3.7 answers a read of keys alone without their leases.
         case Attachments(keys, neighbours=True):
             between = rpc.RangeRequest(key=min(keys), range_end=max(keys) + b"\0")
-            reply = await answer(kv.Range(between, timeout=timeout, metadata=quorum))
+            reply = await answer(over.kv.Range(between, timeout=timeout, metadata=quorum))
             asked = frozenset(keys)
             held = {kv.key: (kv.create_revision, kv.lease) for kv in reply.kvs if kv.key in asked}
             return AttachmentsResult(header_of(reply), held)
         case Attachments(keys):
-            reply = await channel.answer_or_leave(over, partial(read_only, _batch_request(keys)), timeout)
+            reply = await _read_only(_batch_request(keys), channel, timeout, quorum, over)
             kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
             return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})
-        case Txn() if op.writes:
-            return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
-        case Txn():
-            return _txn_result(await channel.answer_or_leave(over, partial(read_only, _txn_request(op)), timeout))
+
+
+async def _transact(
+    op: Txn, channel: MemberChannel, timeout: float, metadata: Metadata, over: Connection
+) -> TxnResult:
+    quorum, request = (*HAS_LEADER, *metadata), _txn_request(op)
+    if op.writes:
+        return _txn_result(await answer(over.kv.Txn(request, timeout=timeout, metadata=quorum)))
+    return _txn_result(await _read_only(request, channel, timeout, quorum, over))
+
+
+async def _read_only(
+    request: Any, channel: MemberChannel, timeout: float, metadata: Metadata, over: Connection
+) -> Any:
+    """Return the reply to a transaction that only reads.
+
+    It gets no deadline and is not cancelled: etcd before 3.5.5 takes a failing read within for a bug of its own,
+    and exits (etcd #14110).
+    """
+
+    def ask() -> Any:
+        # It may have waited for its turn.
+        if over.given_up:
+            raise StoreFault(GIVEN_UP)
+        return over.kv.Txn(request, metadata=metadata)
+
+    return await channel.answer_or_leave(ask, timeout)
+
+
+async def _lease(
+    op: LeaseGrant | LeaseRevoke | LeaseTimeToLive, lease: Any, timeout: float, metadata: Metadata
+) -> LeaseResult:
+    match op:
+        case LeaseGrant(ttl, lease_id):
+            granting = rpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
+            reply = await answer(lease.LeaseGrant(granting, timeout=timeout, metadata=metadata))
+            return LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL)
+        case LeaseRevoke(lease_id):
+            revoking = rpc.LeaseRevokeRequest(ID=lease_id)
+            reply = await answer(lease.LeaseRevoke(revoking, timeout=timeout, metadata=metadata))
+            return LeaseResult(header_of(reply), lease_id, 0)
+        case LeaseTimeToLive(lease_id, keys):
+            asking = rpc.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
+            reply = await answer(lease.LeaseTimeToLive(asking, timeout=timeout, metadata=metadata))
+            return LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.grantedTTL, tuple(reply.keys))
+
+
+async def _member(
+    op: Status | AlarmList | MemberList, channel: MemberChannel, timeout: float, metadata: Metadata
+) -> Result:
+    match op:
         case Status():
             reply = await answer(
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)
             )
             return StatusResult(header_of(reply), reply.version, alarms_of(reply.errors))
         case AlarmList():
-            listing = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+            listing, quorum = rpc.AlarmRequest(action=rpc.AlarmRequest.GET), (*HAS_LEADER, *metadata)
             reply = await answer(channel.maintenance.Alarm(listing, timeout=timeout, metadata=quorum))
             return AlarmListResult(header_of(reply), frozenset(rpc.AlarmType.Name(a.alarm) for a in reply.alarms))
         case MemberList():
@@ -110,25 +173,6 @@ async def _send(
             reply = await answer(ask(rpc.MemberListRequest(), timeout=timeout, metadata=metadata))
             members = tuple(ClusterMember(m.ID, m.name, tuple(m.clientURLs), m.isLearner) for m in reply.members)
             return MemberListResult(header_of(reply), members)
-        case Put():
-            return WriteResult(header_of(await answer(kv.Put(_put_request(op), timeout=timeout, metadata=quorum))))
-        case Delete():
-            reply = await answer(kv.DeleteRange(_delete_request(op), timeout=timeout, metadata=quorum))
-            return WriteResult(header_of(reply), reply.deleted)
-        case LeaseGrant(ttl, lease_id):
-            granting = rpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
-            reply = await answer(lease.LeaseGrant(granting, timeout=timeout, metadata=quorum))
-            return LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL)
-        case LeaseRevoke(lease_id):
-            revoking = rpc.LeaseRevokeRequest(ID=lease_id)
-            reply = await answer(lease.LeaseRevoke(revoking, timeout=timeout, metadata=quorum))
-            return LeaseResult(header_of(reply), lease_id, 0)
-        case LeaseTimeToLive(lease_id, keys):
-            asking = rpc.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
-            reply = await answer(lease.LeaseTimeToLive(asking, timeout=timeout, metadata=quorum))
-            return LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.grantedTTL, tuple(reply.keys))
-        case _:
-            raise TypeError(f"EtcdStore does not know the operation {op!r}")
 
 
 def _batch_request(keys: Sequence[bytes]) -> Any:
@@ -202,6 +246,8 @@ _SORTS: dict[Sort, dict[str, str]] = {
 }
 
 
+# Readers ask for the same again and again. A message that is sent is never changed.
+@lru_cache(maxsize=512)
 def _range_request(op: Range) -> Any:
     return rpc.RangeRequest(
         key=op.key,

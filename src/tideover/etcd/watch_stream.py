@@ -148,7 +148,7 @@ class WatchStream:
     """One gRPC stream and its watches, until `aclose()`.
 
     Two tasks of its own read and write: cancelling a read or a write of grpc's ends the whole stream, so no
-    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks. 15 attributes: the
+    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks. Many attributes: the
     stream, its tasks, and the watches by each of their numbers.
 
     Args:

@@ -70,7 +70,7 @@ class Stage(Enum):
 class Publisher:
     """One endpoint, desired and present.
 
-    22 attributes: the endpoint wanted and written, the session and the key, and the state that `status()` shows.
+    Many attributes: the endpoint wanted and written, the session and the key, and the state that `status()` shows.
 
     Attributes:
         alone: Whether the registration has a session of its own, because etcd has refused its key before.

@@ -110,7 +110,6 @@ class BoundScopes:
         tenure = self._tenure
         if tenure.left > 0 and not tenure.lost:
             return False
-        tenure.settle()
         return self._cancel(definite=bool(tenure.lost))
 
     def look(self) -> None:
@@ -118,6 +117,8 @@ class BoundScopes:
         tenure = self._tenure
         if tenure.left > _NEAR and not (self._told or tenure.lost) and self._timed_until is None:
             return
+        # What ends with the notice is cut at the next look.
+        tenure.settle()
         self._set_timers()
         self._tell(tenure.loss())
         if tenure.lost:

@@ -89,7 +89,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
             NotConnected: As calling the source, and whatever else that raises.
         """
         found: dict[str, Any] = {}
-        self._put(found, self._origin(), self.settings_cls, self.prefix, field_name, field)
+        self._read_field(found, self._origin(), self.settings_cls, self.prefix, field_name, field)
         name, value = next(iter(found.items()), (field_name, None))
         return value, name, False
 
@@ -108,13 +108,13 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
     ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, info in (infos_of(form) if infos is None else infos).items():
-            self._put(found, origin, form, prefix, name, info)
+            self._read_field(found, origin, form, prefix, name, info)
         return found
 
-    def _put(
+    def _read_field(
         self, found: dict[str, Any], origin: Origin, form: Any, prefix: str, name: str, info: FieldInfo
     ) -> None:
-        """Put what is known of a field where pydantic looks for it first."""
+        """Set what is known of a field where pydantic looks for it first."""
         paths = paths_of(form, name, info)
         for path in paths:
             value = self._at(origin, prefix, path, info)

@@ -52,10 +52,6 @@ class PeerListener:
         self._answers: dict[str, Answer] = {}
         self._warned_at = -_WARN_EVERY
 
-    def __repr__(self) -> str:
-        """Show the address, and count the candidates."""
-        return f"<PeerListener {self.address or 'not open'} {len(self._answers)} candidates>"
-
     async def open(self) -> None:
         """Bind the port, and find the address to advertise. Raises `OSError`: the address cannot be bound."""
         listen = self.options.listen

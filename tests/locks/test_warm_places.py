@@ -166,3 +166,25 @@ async def test_a_key_that_is_lost_while_warm_is_not_taken() -> None:
         await settle(0.01)
         tokens += await take(tide, 1)
         assert revision_of(tokens[-1]) > revision_of(tokens[-2])
+
+
+async def test_a_loop_without_an_await_lets_others_in() -> None:
+    """Who takes the lock again and again, and does nothing else, starves neither the event loop nor a rival."""
+    store = MemoryStore()
+    async with connected_many(store, 2) as (one, two), anyio.create_task_group() as tasks:
+        async with two.lock("opens the session"):
+            pass
+        await take(one, 2)
+        got: list[str] = []
+
+        async def rival() -> None:
+            async with two.lock("orders"):
+                got.append("the lock")
+
+        tasks.start_soon(rival)
+        for _ in range(1_000):
+            async with one.lock("orders"):
+                pass
+            if got:
+                break
+        assert got

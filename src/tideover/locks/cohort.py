@@ -21,6 +21,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 
 import anyio
+import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
@@ -178,10 +179,10 @@ class Cohort:
         """Bring our key to the front, and hold the lock; return None if an outage was declared meanwhile."""
         front, context = self.front, self._context
         place = front.place
-        if place is not None and place.issued and place.holder is None and not (place.hosted or options.handover):
-            # It was kept warm, and its revision fences no other grant.
-            front.drop(place)
-        elif place is not None and front.take_again(place):
+        if place is not None and place.issued and place.holder is None and not place.hosted:
+            await self._warmed(place, options)
+        place = front.place
+        if place is not None and front.take_again(place):
             return self._hold(place, options)
         self._driving = options
         try:
@@ -213,6 +214,17 @@ class Cohort:
             raise
         finally:
             self._driving = None
+
+    async def _warmed(self, place: QueueKey, options: LockOptions) -> None:
+        """Let the event loop learn of a rival before a warm place is taken again; give it back if there is one."""
+        try:
+            await anyio.lowlevel.checkpoint()
+        except BaseException:
+            self._pass_on(options)
+            raise
+        # Its revision fences no other grant without handovers.
+        if self.front.place is place and (place.rival_after is not None or not options.handover):
+            self.front.drop(place)
 
     async def _sit_out(self, options: LockOptions, refusal: CircuitOpen) -> None:
         """Wait for the end of the outage, if that was asked for.
@@ -256,7 +268,9 @@ class Cohort:
         grant = Grant(self.name, options, self._context, place)
         grant.has_turn = True
         self._again = not self._queued and grant.since - self._let_go_at <= WARM_FOR
-        self.front.watch(place)
+        if not place.is_watched:
+            # After the body was entered: it may be over by then.
+            self._client.home.loop.later(partial(self.front.watch, place))
         return grant
 
     def outage(self) -> None:

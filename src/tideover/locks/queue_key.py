@@ -46,6 +46,7 @@ class QueueKey:
         issued: How many tokens were made of it.
         holder: The grant whose body runs on it; None between two.
         is_watched: Whether the holder looks when it is in doubt.
+        is_dropped: Whether it is given back.
         ahead: Which keys were seen before it in the queue.
         pending: Guarded writes that may still be applied.
         rival_after: `handovers` when a waiter elsewhere was first seen; None if none was.
@@ -68,7 +69,7 @@ class QueueKey:
         self._rival_at = 0.0
         self._now = now
         self._scouting: anyio.CancelScope | None = None
-        self._dropped = False
+        self.is_dropped = False
 
     def loss(self) -> SessionLost | None:
         """Return why the key may not be relied upon right now; None if it may."""
@@ -92,18 +93,18 @@ class QueueKey:
 
     async def scout(self, queue: EtcdQueue, seen: Callable[[], object]) -> None:
         """Look out for waiters elsewhere, from the first handover on; call `seen` when there is one."""
-        if self._scouting is not None or self._dropped:
+        if self._scouting is not None or self.is_dropped:
             return
         with anyio.CancelScope() as scope:
             self._scouting = scope
             await queue.rival(self.own)
-            if not self._dropped:
+            if not self.is_dropped:
                 self.rival_after, self._rival_at = self.handovers, self._now()
                 seen()
 
     def drop(self) -> None:
         """End what watches over the key: it is given back."""
-        self._dropped = True
+        self.is_dropped = True
         if self._scouting is not None:
             self._scouting.cancel()
 
@@ -334,7 +335,7 @@ class Contender:
 
     def watch(self, place: QueueKey) -> None:
         """Have holders look whenever the key they hold the lock on may not be relied upon."""
-        if not place.is_watched and not self._context.is_closed:
+        if not (place.is_watched or place.is_dropped or self._context.is_closed):
             place.is_watched = True
             place.own.gone.then(place.assess)
             self._context.watchdog.watch(place.session, place.assess)

@@ -29,6 +29,7 @@ def value_of(name: str, second: int) -> bytes:
     return Holder.now(name, second).encode()
 
 
+@lru_cache(maxsize=4096)
 def key_of(name: str, lease_id: int) -> str:
     """Return a lease's key in the queue of a lock, below the namespace."""
     return f"locks/{name}/{lease_id:x}"

@@ -46,7 +46,7 @@ async def idle_watch(endpoint: str) -> Idle:
         return await _look_on(before)
 
 
-async def _look_on(before: int) -> Idle:
+async def _look_on(before: float) -> Idle:
     await asyncio.sleep(_SETTLE)
     gc.collect()
     process, tasks = psutil.Process(), len(asyncio.all_tasks()) - 1

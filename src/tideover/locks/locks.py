@@ -35,7 +35,7 @@ _ALIVE_EVERY = 5.0
 # Up to so many seconds after an outage until the ledger is published: many do that at the same time.
 _PUBLISH_WITHIN = 1.0
 # How many cohorts without a task are kept for a name that is wanted again.
-_MOST_IDLE = 256
+_MOST_IDLE = 8
 # A scope costs more than the rest of an attempt that has no need of one.
 _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
 

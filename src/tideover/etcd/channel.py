@@ -268,7 +268,7 @@ def readable(reply: Any) -> Any:
 
 
 async def apart(awaitable: Awaitable[T]) -> T:
-    """Return the result of an operation on a stream, run in a task of its own; raise `StoreFault` at its end.
+    """Return the result of an operation on a stream, in a task of its own; raise `StoreFault` if the stream ended.
 
     grpc raises `CancelledError` in the task that uses a stream of a closed channel. In a task of its own that
     cannot be taken for a cancellation of the caller, nor the other way round.

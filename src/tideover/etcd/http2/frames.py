@@ -149,7 +149,7 @@ def goaway(last: int, code: int, debug: bytes = b"") -> bytes:
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:
-    """Return the payload of DATA or HEADERS without its padding; raise `Broken` if there is more padding."""
+    """Return the payload of DATA or HEADERS without its padding; raise `Broken` if the padding is longer."""
     if not flags & PADDED:
         return payload
     if not payload or payload[0] >= len(payload):

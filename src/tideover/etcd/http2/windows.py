@@ -25,7 +25,7 @@ def grown(window: int, increment: int) -> int:
 def shifted(window: int, before: int, after: int) -> int:
     """Return the window of an open stream after SETTINGS has changed what streams begin with: it may be negative.
 
-    Raises `Broken` if it grows beyond what HTTP/2 allows.
+    Raises `Broken` if the window grows beyond what HTTP/2 allows.
     """
     window += after - before
     if window > MOST_WINDOW:

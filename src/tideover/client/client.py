@@ -34,12 +34,10 @@ class Client:
     Attributes:
         calls: The way to etcd through the breaker, on behalf of `component`.
         direct: The way past the breaker, for what must not wait for a verdict on the cluster.
-        state: What is known of the members: whom to ask, and whether an outage is declared.
-        health: The same as users see it.
+        health: `state` as users see it.
         random: Draws a number uniformly from [0, 1).
         epoch: Returns the epoch that tokens belong to.
         outage_id: Returns the id of the present outage; empty if there is none.
-        process_name: Returns the name of this process, for people.
     """
 
     calls: Gateway

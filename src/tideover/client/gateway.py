@@ -32,12 +32,7 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(frozen=True, slots=True)
 class Answered(Generic[R]):
-    """A call's answer.
-
-    Attributes:
-        result: What the store said.
-        sent_at: When the attempt that succeeded was sent, in monotonic seconds.
-    """
+    """A call's answer; the attempt that succeeded was sent at `sent_at`, in monotonic seconds."""
 
     result: R
     sent_at: float
@@ -54,13 +49,7 @@ class _Shared:
 class Gateway:
     """Makes every call to etcd but the monitor's probes, once it is connected to a store.
 
-    Args:
-        policy: How failed calls are tried again, unless a call says otherwise.
-        namespace: For spans.
-        component: On whose behalf it calls, for metrics; see `of`.
-
-    Attributes:
-        component: The same.
+    `policy` holds unless a call names another; `component` is the caller in the metrics, see `of`.
     """
 
     def __init__(
@@ -89,11 +78,7 @@ class Gateway:
 
     @property
     def store(self) -> Store:
-        """The cluster.
-
-        Raises:
-            Closed: There is none yet.
-        """
+        """The cluster; raises `Closed` as long as there is none."""
         if self._shared.store is None:
             raise Closed(NOT_ENTERED)
         return self._shared.store
@@ -107,14 +92,7 @@ class Gateway:
     async def call(
         self, op: Op[R], policy: RetryPolicy | None = None, *, timeout: float | None = None
     ) -> Answered[R]:
-        """Make a call.
-
-        Args:
-            policy: How to try again; None means the gateway's own.
-            timeout: Seconds for all attempts; None means the policy's.
-
-        Returns:
-            The answer.
+        """Make a call, for `timeout` seconds with all attempts; None means the policy's, or this gateway's policy.
 
         Raises:
             CircuitOpen: An outage of this lane has been declared; no packet was sent.
@@ -154,14 +132,7 @@ class Gateway:
             telemetry.retried(op.name, fault.kind)
 
     def admit(self, lane: Lane) -> None:
-        """Let a call through, or refuse it without a packet.
-
-        Args:
-            lane: The lane it would travel in.
-
-        Raises:
-            CircuitOpen: An outage of this lane has been declared.
-        """
+        """Let a call of this lane through; raise `CircuitOpen`, without a packet, in a declared outage."""
         try:
             self._cluster.admit(lane)
         except CircuitOpen:

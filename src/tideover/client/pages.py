@@ -26,8 +26,7 @@ class Page:
 async def pages(gateway: Gateway, prefix: bytes, *, size: int, keys_only: bool = False) -> AsyncIterator[Page]:
     """Read all keys under a prefix: through the quorum, and once that has no answer from a surviving member.
 
-    Yields:
-        One page at least, of `size` keys at the most.
+    Yields one page at least, of `size` keys at the most.
 
     Raises:
         Unavailable: No member answers.

@@ -41,19 +41,11 @@ _LEAST = 0.001
 class Batch:
     """Callers who share one call, and what comes of it.
 
-    Args:
-        patience: Seconds from now for the call with all its attempts.
-
     Attributes:
-        patience: The same.
+        patience: Seconds from now for the call with all its attempts.
         deadline: When they are over, on anyio's clock.
         keys: The keys asked for, each with its first caller's span, so that a call for it is that span's child.
-        callers: How many wait.
-        call: Encloses the call, to cancel it.
-        ended: Comes when there is an outcome.
-        entries: The entries that were found, by key.
         sent_at: When the attempt that succeeded was sent, in monotonic seconds.
-        error: Why there is no answer; None if there is one.
         apart: The batches that took over, one for each key, if this one was refused as a whole.
     """
 
@@ -85,11 +77,7 @@ class Batch:
 
 
 class Coalescer:
-    """Joins point reads that are made at the same moment.
-
-    Args:
-        policy: How reads are tried again; its timeout is that of callers who name none.
-    """
+    """Joins point reads that are made at the same moment; callers who name no timeout have that of `policy`."""
 
     def __init__(self, gateway: Gateway, *, policy: RetryPolicy) -> None:
         self._gateway = gateway
@@ -108,13 +96,9 @@ class Coalescer:
     def read(
         self, key: bytes, timeout: float | None = None
     ) -> Coroutine[object, object, tuple[Entry | None, float]]:
-        """Read one key through the quorum.
+        """Read one key through the quorum, within `timeout` seconds; None means the policy's.
 
-        Args:
-            timeout: Seconds to wait at the most; None means the policy's.
-
-        Returns:
-            The key's entry, None if it is absent; and when it was asked for, in monotonic seconds.
+        Returns the key's entry, None if it is absent, and when it was asked for, in monotonic seconds.
 
         Raises:
             CircuitOpen: An outage has been declared; no packet was sent.

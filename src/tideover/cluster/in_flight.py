@@ -76,11 +76,10 @@ class InFlightReads:
                 del self._asked[scope]
 
     async def attempt(self, store: Store, op: Op[R], member: str, timeout: float) -> R | Fault:
-        """Ask one member once, as a call under way; see `calling`.
+        """Ask one member once, as a call under way, and return the answer or the fault; see `calling`.
 
-        Returns:
-            The answer, or the fault: `UNANSWERED` of a member that does not answer small questions either, and of
-            a store that overstays its time.
+        The fault is `UNANSWERED` of a member that does not answer small questions either, and of a store that
+        overstays its time.
         """
         scope = self._enclosed(member, op.lane, op.writes, timeout)
         try:

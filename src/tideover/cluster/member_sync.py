@@ -45,17 +45,13 @@ _NAMES_TIMEOUT = 5.0
 
 
 class MemberSync:
-    """Keeps the members up to date.
+    """Keeps the members up to date; `learned` is set once the list has been read, or that has failed.
 
     Many attributes: what it acts on, the times of the next looks, and as of when the list was last read.
 
     Args:
-        secure: Whether this client connects with TLS.
         sync: Whether to connect to members that were not given. The list is read either way, because it says how
             many make a quorum.
-
-    Attributes:
-        learned: Set once the list has been read, or that has failed.
     """
 
     def __init__(

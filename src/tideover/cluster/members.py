@@ -22,7 +22,7 @@ class Members:
         listed: The list, as it was last read; empty if it never was.
         seen: For endpoints that have answered, the ids of the members that have answered there.
         unusable: For listed members that are not used, why not, by id.
-        cluster_id: The cluster that all this is about; 0 as long as none has answered.
+        cluster_id: The cluster of these members; 0 as long as none has answered.
     """
 
     def __init__(self, members: Sequence[str]) -> None:

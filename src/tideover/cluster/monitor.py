@@ -39,10 +39,8 @@ _MOMENT = 0.001
 class Monitor:
     """Probes in the background and owns the health state.
 
-    Args:
-        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
-            no revision; then the next.
-        on_transition: Called with the health before and after, whenever the state changed.
+    Of `probes`, linearizable reads that cost etcd little, one is used until it is denied, for what is denied tells
+    no revision; then the next. `on_transition` gets the health before and after, whenever the state changed.
     """
 
     def __init__(

@@ -44,17 +44,15 @@ _ANSWERS = {
 
 
 class Prober:
-    """Asks members and records what their answers say of them.
+    """Asks members and records what their answers say of them; `probes` as for the monitor.
 
     Args:
-        probes: As for the monitor.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
         patience: Seconds that the very first question to each member may take: a connection is made for it.
 
     Attributes:
         arrived: Fires with each answer.
         revived: Fires when a member answers that did not.
-        asked: How many questions were asked.
     """
 
     def __init__(

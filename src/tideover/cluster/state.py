@@ -49,15 +49,9 @@ class ClusterState:
     Many attributes: all tasks of the cluster meet here, and each fact has one writer.
 
     Attributes:
-        roll: Who the members are.
-        breakers: Whether calls are let through.
-        health: Where the state machine stands, with the breaker of each lane.
-        waiting: The reads under way.
         closing: How long what is closed may try to let etcd know.
-        timeline: What has happened lately.
         active: The member in use: all calls go there as long as it answers.
-        well: Members that answered when they were last asked.
-        unwell: Members that did not.
+        well: Members that answered when they were last asked; `unwell` those that did not.
         errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
         heard: For members, the newest serializable read that was answered to a probe.

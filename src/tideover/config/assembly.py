@@ -33,11 +33,7 @@ class Origin(Protocol):
     """A source of the keys' values."""
 
     def read(self, key: str, form: object) -> Reading[Any]:
-        """Return a key's value.
-
-        Raises:
-            ConfigValueError: The value is refused.
-        """
+        """Return a key's value; raise `ConfigValueError` if the value is refused."""
 
     def synced(self, key: str) -> bool:
         """Return whether an absent key is known to be absent."""
@@ -69,11 +65,7 @@ class Record:
         return len(names) <= levels
 
     def construct(self, fields: dict[str, object]) -> object:
-        """Make an object.
-
-        Raises:
-            Refusal: The object's own checks refuse the fields.
-        """
+        """Make an object; raise `Refusal` if the object's own checks refuse the fields."""
         return construct(self.made, fields)
 
     def shape(self, within: tuple[object, ...] = ()) -> Iterator[object]:
@@ -92,15 +84,12 @@ def _record_within(form: object) -> Record | None:
 
 
 class Assembly(Generic[T]):
-    """Makes settings objects of one class.
+    """Makes settings objects of one class; raises `TypeError` if `form` has no fields.
 
     Attributes:
         full_name: The name of the class with its module's, the same in all processes.
         shape: A hash that differs between versions of the class with other fields, or fields of other types.
         nested: The keys whose fields may have keys of their own.
-
-    Raises:
-        TypeError: `form` has no fields.
     """
 
     def __init__(self, form: type[T], prefix: str, validate: Callable[[T], object] | None) -> None:
@@ -121,10 +110,7 @@ class Assembly(Generic[T]):
         return key.startswith(self.prefix) and self._record.has(key[len(self.prefix) :], DEPTH)
 
     def make(self, origin: Origin, *, defaults: bool = False) -> Made[T]:
-        """Make the object.
-
-        Args:
-            defaults: Whether a refused value gives way to a default, if there is one.
+        """Make the object; with `defaults` a refused value gives way to a default, if there is one.
 
         Raises:
             ConfigKeyError: A field without a default has no key.
@@ -169,12 +155,7 @@ class _Making:
         self._defaults = defaults
 
     def fields(self, record: Record, prefix: str, levels: int) -> dict[str, object]:
-        """Return the fields of a record that have values.
-
-        Raises:
-            ConfigKeyError: A field without a default has no key.
-            ConfigValueError: A value is refused.
-        """
+        """Return the fields of a record that have values; raise as `Assembly.make`."""
         found = {}
         for field, within in record.fields.values():
             key = prefix + field.name
@@ -193,11 +174,7 @@ class _Making:
         return found
 
     def construct(self, record: Record, fields: dict[str, object], key: str) -> object:
-        """Make a record, without the fields that its own checks refuse if those have defaults.
-
-        Raises:
-            Refusal: The record's own checks refuse it.
-        """
+        """Make a record, without refused fields that have defaults; raise `Refusal` if it is still refused."""
         try:
             return record.construct(fields)
         except Refusal as exc:

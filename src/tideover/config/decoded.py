@@ -17,11 +17,7 @@ from tideover.types import Entry
 
 
 def decoder_for(key: str, form: object) -> Decoder:
-    """Return the decoder of a key's type, whether there is a value or not.
-
-    Raises:
-        TypeError: The type cannot be decoded.
-    """
+    """Return the decoder of a key's type, whether there is a value or not; raise `TypeError` if it has none."""
     try:
         if form is None:  # a valid type, but surely a default without its keyword
             raise TypeError("None is not a type to decode as; a default is given as default=")
@@ -54,9 +50,8 @@ class _Kept:
 class Values:
     """The decoded values by key and type.
 
-    Attributes:
-        warm: Type to key to value: a warm read is `warm[type][key]` and no more. Unions whose order counts are not
-            in it, because a union equals one of another order.
+    A warm read is `warm[type][key]` and no more. Unions whose order counts are not in `warm`, because a union
+    equals one of another order.
     """
 
     def __init__(
@@ -94,8 +89,7 @@ class Values:
     def value(self, key: str, form: object, decode: Decoder, entry: Entry) -> object:
         """Return a key's value, decoded at the first call, or the last good one if the present one is refused.
 
-        Raises:
-            ConfigValueError: The value cannot be decoded, and no earlier one could be.
+        Raises `ConfigValueError` if the value cannot be decoded, and no earlier one could be.
         """
         kept = self._kept.get(decode.identity)
         if kept is not None and key in kept.values:

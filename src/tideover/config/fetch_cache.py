@@ -12,11 +12,9 @@ from tideover.types import Entry
 
 
 class Known(NamedTuple):
-    """The last answer about a key.
+    """The last answer about a key: `entry` is None if the key was absent.
 
-    Attributes:
-        entry: The key's entry; None if the key was absent.
-        synced_at: When the answer was proven in sync, in monotonic seconds.
+    `synced_at` is when the answer was proven in sync, in monotonic seconds.
     """
 
     entry: Entry | None

@@ -28,9 +28,7 @@ class Keys:
     def full(self, key: str) -> bytes:
         """Return a key as etcd has it.
 
-        Raises:
-            InvalidRequest: The key is empty, no string, begins with a slash, has a NUL in it, or is not Unicode
-                text.
+        Raises `InvalidRequest` if the key is empty, no string or no Unicode text, has a NUL, or a slash begins it.
         """
         if not isinstance(key, str) or not key or "\0" in key:
             raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {quoted(key)}")
@@ -54,9 +52,7 @@ class Keys:
     def followed(self, key: str) -> View:
         """Return the view of a key.
 
-        Raises:
-            NotFollowed: The key is in no followed prefix; the message names the followed ones.
-            InvalidRequest: The key is malformed.
+        Raises `NotFollowed`, which names the followed prefixes, or `InvalidRequest` if the key is malformed.
         """
         view = self.view_of(self.full(key))
         if view is None:
@@ -64,12 +60,7 @@ class Keys:
         return view
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
-        """Return the views that hold the followed keys under a prefix.
-
-        Raises:
-            NotFollowed: No key under the prefix is followed.
-            InvalidRequest: The prefix begins with a slash.
-        """
+        """Return the views that hold the followed keys under a prefix; raise as `check_prefix`."""
         known = self._under.get(prefix)
         if known is None:
             self.check_prefix(prefix)
@@ -80,23 +71,14 @@ class Keys:
         return known
 
     def check_prefix(self, prefix: str) -> None:
-        """Reject a prefix under which no key is followed.
-
-        Raises:
-            NotFollowed: No key under the prefix is followed.
-            InvalidRequest: The prefix begins with a slash.
-        """
+        """Raise `NotFollowed` if no key under the prefix is followed, `InvalidRequest` if a slash begins it."""
         self.check_start("prefix", prefix)
         full = (self.base + prefix).encode(errors="surrogateescape")
         if self.view_of(full) is None and not any(view.prefix.startswith(full) for view in self.views):
             raise self._not_followed(prefix)
 
     def check_start(self, what: Literal["key", "prefix"], name: str) -> None:
-        """Reject a slash at the start: the namespace ends in one.
-
-        Raises:
-            InvalidRequest: The name begins with a slash; the message has the right one.
-        """
+        """Raise `InvalidRequest`, with the right name, for a slash at the start: the namespace ends in one."""
         if name.startswith("/"):
             right = below(self.base, name)
             given = quoted(name)

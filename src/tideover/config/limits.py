@@ -11,13 +11,9 @@ from tideover.status.statements import duration
 
 
 class Limits:
-    """The limits that were given to `connect`.
+    """The limits that were given to `connect`: `since` says why a value is not fresh.
 
-    Args:
-        since: Says why a value is not fresh.
-
-    Attributes:
-        tightest: The least `max_stale` in seconds; None without a limit.
+    `tightest` is the least `max_stale` in seconds; None without a limit.
     """
 
     def __init__(self, limits: Mapping[str, StalenessLimit], since: Callable[[], str]) -> None:
@@ -29,8 +25,7 @@ class Limits:
     def exceeded(self, key: str, age: float, *, has_default: bool) -> Verdict | None:
         """Say what to do with a value that is older than its key's limit allows; None if it is not.
 
-        Raises:
-            TooStale: It must not be served.
+        Raises `TooStale` if it must not be served.
         """
         limit = next((limit for prefix, limit in self._limits if key.startswith(prefix)), None)
         if limit is None or age <= limit.max_stale:

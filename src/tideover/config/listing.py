@@ -37,11 +37,7 @@ class Listing:
         self._sorted: dict[str, _Sorted] = {}
 
     def page(self, containing: str, skip: int, limit: int, *, rejected: Sequence[RejectedValue]) -> KeyPage:
-        """Return a page of keys; see `Coordinator.config_keys`.
-
-        Raises:
-            ValueError: A number is out of range.
-        """
+        """Return a page of keys; raise `ValueError` for a number out of range. See `Coordinator.config_keys`."""
         if skip < 0 or not 1 <= limit <= MOST:
             raise ValueError(f"need skip >= 0 and limit from 1 to {MOST}, not skip={skip}, limit={limit}")
         matching = [

@@ -17,11 +17,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Made(Generic[T]):
-    """A settings object, as it was made.
+    """A settings object, as it was made; `revision` is the newest among its keys, 0 if it has none.
 
-    Attributes:
-        revision: The newest revision among the object's keys; 0 if it has none.
-        refusal: Why the object is not made of the newest values; None if it is.
+    `refusal` is why the object is not made of the newest values; None if it is.
     """
 
     value: T
@@ -144,12 +142,7 @@ class Live(Generic[T]):
 
     @abstractmethod
     def _make(self) -> Made[T]:
-        """Make the object.
-
-        Raises:
-            ConfigKeyError: A required field has no key.
-            ConfigValueError: The object is refused.
-        """
+        """Make the object; raise `ConfigKeyError` if a field lacks its key, `ConfigValueError` if refused."""
 
     def _begin(self) -> Made[T]:
         """Make and return the first object."""

@@ -12,9 +12,7 @@ class ReadCounts:
     """Counts reads by source, and by whether they were degraded.
 
     The warm path counts in attributes of the reader, since a dict would take too long; those are moved here later.
-
-    Attributes:
-        moving: Held while counts move: the exporter's thread reads the metrics.
+    `moving` is held while counts move: the exporter's thread reads the metrics.
     """
 
     def __init__(self) -> None:

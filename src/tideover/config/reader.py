@@ -277,8 +277,7 @@ class Reader:
     def read_quietly(self, key: str, form: object) -> Reading[object]:
         """Read for a settings object, whose own use is counted and marked later.
 
-        Raises:
-            ConfigValueError: The present value is refused.
+        Raises `ConfigValueError` if the present value is refused.
         """
         view = self.view_of(key)
         decode = decoder_for(key, form)
@@ -319,13 +318,7 @@ class Reader:
         return self.view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
-        """Return the views of the followed keys under a prefix.
-
-        Raises:
-            NotFollowed: No key under the prefix is followed.
-            InvalidRequest: The prefix begins with a slash.
-            Closed: The coordinator is not open.
-        """
+        """Return the views of the followed keys under a prefix; raise as `check_prefix`, or `Closed`."""
         self._ensure_open()
         return self._keys.views_under(prefix)
 
@@ -345,12 +338,7 @@ class Reader:
         return [self._keys.short(full) for full in self._overrides.entries]
 
     def check_prefix(self, prefix: str) -> None:
-        """Reject a prefix under which no key is followed.
-
-        Raises:
-            NotFollowed: No key under the prefix is followed.
-            InvalidRequest: The prefix begins with a slash.
-        """
+        """Raise `NotFollowed` if no key under the prefix is followed, `InvalidRequest` if a slash begins it."""
         self._keys.check_prefix(prefix)
 
     def full_name(self, prefix: str) -> str:
@@ -358,11 +346,7 @@ class Reader:
         return self._keys.base + prefix
 
     def full_key(self, key: str) -> bytes:
-        """Return a key as etcd has it.
-
-        Raises:
-            InvalidRequest: The key is malformed.
-        """
+        """Return a key as etcd has it; raise `InvalidRequest` if the key is malformed."""
         return self._keys.full(key)
 
     def short_name(self, full: bytes) -> str:
@@ -370,13 +354,7 @@ class Reader:
         return self._keys.short(full)
 
     def view_of(self, key: str) -> View:
-        """Return the view of a followed key.
-
-        Raises:
-            NotFollowed: The key is in no followed prefix.
-            InvalidRequest: The key cannot be a key.
-            Closed: The coordinator is not open.
-        """
+        """Return the view of a followed key; raise `NotFollowed`, `InvalidRequest` or `Closed`."""
         self._ensure_open()
         return self._keys.followed(key)
 

@@ -47,10 +47,7 @@ Pause = Callable[[float], Awaitable[object]]
 
 
 class MemberChannel:
-    """The connections to one member, replaced on demand.
-
-    Args:
-        transport: What calls go over; see `transports.chosen`.
+    """The connections to one member, replaced on demand, over `transport`; see `transports.chosen`.
 
     Attributes:
         way: The proxy that the member is reached through, in words; empty without one.
@@ -151,10 +148,7 @@ class MemberChannel:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
 
         A caller that gives up abandons the call, which ends by itself, at the latest with its connection. While
-        too many calls are abandoned, nothing more is sent.
-
-        Raises:
-            StoreFault: The status is an error, or did not come in time.
+        too many calls are abandoned, nothing more is sent. Raises `StoreFault` also if the status comes too late.
         """
         call: Any = None
         try:
@@ -247,14 +241,11 @@ class _LeftAlone:
 
 
 async def answer(call: Any) -> Any:
-    """Return the reply of a unary call.
+    """Return the reply of a unary call; raise `StoreFault` if its status is an error.
 
     The status is awaited rather than the call: when a channel is closed under a call, awaiting the call raises
     `CancelledError` although this task was not cancelled, and a real cancellation at the same moment cannot be
     told apart. The status is just a status.
-
-    Raises:
-        StoreFault: The status is an error.
     """
     try:
         code = await call.code()
@@ -270,24 +261,17 @@ async def answer(call: Any) -> Any:
 
 
 def readable(reply: Any) -> Any:
-    """Return a reply or a message of a stream: grpc.aio makes None of one that it cannot parse.
-
-    Raises:
-        StoreFault: It is None.
-    """
+    """Return a reply or a message of a stream; raise `StoreFault` for None, which grpc.aio makes of bad bytes."""
     if reply is None:
         raise StoreFault(classify("INTERNAL", UNREADABLE))
     return reply
 
 
 async def apart(awaitable: Awaitable[T]) -> T:
-    """Return the result of an operation on a stream, run in a task of its own.
+    """Return the result of an operation on a stream, in a task of its own; raise `StoreFault` if the stream ended.
 
     grpc raises `CancelledError` in the task that uses a stream of a closed channel. In a task of its own that
     cannot be taken for a cancellation of the caller, nor the other way round.
-
-    Raises:
-        StoreFault: The stream has ended.
     """
     task = asyncio.ensure_future(awaitable)
     try:

@@ -24,14 +24,10 @@ GIVEN_UP = replace(classify("CANCELLED", "the connection was closed before the c
 
 
 class Connection:
-    """A channel to one member.
+    """A channel to one member; `left_alone` counts the calls under way whose callers have gone.
 
     A channel connects again only for a call or a look at its state, and both begin here, so that a new connection
     is noticed. What remains is the moment between a look and the call that follows; see docs/decisions/0044.
-
-    Attributes:
-        given_up: Whether the channel is being closed, and must not be used any more.
-        left_alone: How many calls are under way whose callers have gone.
     """
 
     def __init__(
@@ -102,11 +98,7 @@ class Connection:
             stub.let_go()
 
     async def close(self, grace: float) -> None:
-        """Close the channel and end its streams, at once if cancelled.
-
-        Args:
-            grace: Seconds that calls in flight and streams may still take.
-        """
+        """Close the channel and end its streams, `grace` seconds later at the most; at once if cancelled."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
         try:

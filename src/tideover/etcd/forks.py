@@ -34,11 +34,7 @@ _forked_from = 0
 
 
 def opened(store: object) -> None:
-    """Record an open store.
-
-    Raises:
-        Closed: This process was forked while a store was open.
-    """
+    """Record an open store; raise `Closed` if this process was forked while a store was open."""
     if _forked_from:
         raise Closed(
             f"this process ({os.getpid()}) was forked from one ({_forked_from}) that was connected to etcd, and "

@@ -27,11 +27,7 @@ CLOSED = classify("CANCELLED", "the connection was closed under the stream")
 
 
 class Batch:
-    """Renewals with one waiter.
-
-    Args:
-        take: Told each answer as it comes.
-    """
+    """Renewals with one waiter; `take` is told each answer as it comes."""
 
     def __init__(self, leases: Iterable[int], take: TakeRenewal) -> None:
         self.due = dict.fromkeys(leases)
@@ -70,9 +66,7 @@ class KeepAliveStream:
     """A stream of renewals, until it ends or `aclose()`.
 
     It owns two tasks, as a `WatchStream` does, for cancelling a read or a write of grpc's ends the whole stream.
-
-    Args:
-        on_end: Told the stream, why it has ended, and what was still waited for, in the order of asking.
+    `on_end` is told the stream, why it has ended, and what was still waited for, in the order of asking.
     """
 
     def __init__(

@@ -33,13 +33,9 @@ class PasswordError(ValueError):
 
 
 def read_password(path: Path) -> str:
-    """Read a password file; a FIFO within 5 s.
+    """Return the text of a password file, without newlines at the end; of a FIFO within 5 s.
 
-    Returns:
-        Its text, without newlines at the end.
-
-    Raises:
-        PasswordError: It cannot be read, is empty, too large, or not UTF-8.
+    Raises `PasswordError` if it cannot be read, is empty, too large, or not UTF-8.
     """
     try:
         content = read_secret(path, most=_LARGEST + 1)
@@ -85,11 +81,7 @@ class PasswordSource:
         return f"the password function {problem}: {getattr(function, '__qualname__', type(function).__qualname__)}"
 
     async def ask(self) -> str:
-        """Return the password.
-
-        Raises:
-            StoreFault: The source gives none (`FaultKind.NO_PASSWORD`).
-        """
+        """Return the password; raise `StoreFault` (`FaultKind.NO_PASSWORD`) if the source gives none."""
         if isinstance(self._given, str):
             return self._given
         if self._failure is not None and time.monotonic() - self._failed_at < _FAILURE_HOLDS:

@@ -22,8 +22,7 @@ from tideover.store.faults import StoreFault, classify
 def by_proxy(answer: Any, *, asked_for: int) -> bool:
     """Whether the answer to the creation of a watch came from a grpc-proxy.
 
-    Args:
-        asked_for: The id in the request; above 0 and above all earlier ids of the stream.
+    The id in the request, `asked_for`, is above 0 and above all earlier ids of the stream.
     """
     refused = answer.canceled or answer.compact_revision
     return answer.header.cluster_id == 0 or (not refused and answer.watch_id != asked_for)

@@ -47,9 +47,7 @@ async def send(
 ) -> R:
     """Make one attempt, over the urgent connection if none is given.
 
-    Raises:
-        StoreFault: The attempt failed.
-        TypeError: The operation is not known.
+    Raises `StoreFault` if the attempt failed, `TypeError` if the operation is not known.
     """
     with translated():
         return cast("R", await _send(op, channel, timeout, metadata, over or channel.urgent))

@@ -27,11 +27,9 @@ _Mark = tuple[int, int, int] | None
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Material:
-    """The contents of the files, as PEM; None for what was not given.
+    """The contents of the files, as PEM; None for what was not given, `ca` None for the transport's own list.
 
-    Attributes:
-        ca: None for the transport's own list.
-        context: The same, for Python's `ssl`, with HTTP/2 as the protocol to agree on.
+    `context` is the same, for Python's `ssl`, with HTTP/2 as the protocol to agree on.
     """
 
     ca: bytes | None
@@ -69,11 +67,7 @@ def _system_cas() -> str | None:
 
 
 class TlsFiles:
-    """The newest usable contents of the files.
-
-    Raises:
-        ValueError: They cannot be used.
-    """
+    """The newest usable contents of the files; raises `ValueError` if they cannot be used."""
 
     def __init__(self, tls: Tls) -> None:
         self.tls = tls

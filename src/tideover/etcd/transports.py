@@ -27,13 +27,8 @@ _MODULES: dict[Transport, str] = {
 def named(given: Transport | None, environment: Mapping[str, str] = os.environ) -> Transport | None:
     """Return the transport that the caller or the environment has named; None if neither has.
 
-    Args:
-        given: What the caller has named; None leaves it to the environment, also beside endpoints that are given:
-            no secret is in it, and it says nothing of which etcd is meant.
-        environment: The variables; an empty one counts as none.
-
-    Raises:
-        ValueError: There is no such transport.
+    None as `given` leaves the choice to `environment`, also beside endpoints that are given: no secret is there,
+    and no word of which etcd is meant. An empty variable counts as none. Raises `ValueError` for an unknown name.
     """
     name, what = (environment.get(VARIABLE) or None, VARIABLE) if given is None else (given, "transport")
     for known in get_args(Transport):

@@ -25,8 +25,7 @@ _WEIGHT = 200
 class Inbox:
     """The frames of one watch between the stream and the reader.
 
-    Args:
-        limit: Bytes that may wait; one message more is accepted, however large.
+    `limit` is how many bytes may wait; one message more is accepted, however large.
     """
 
     __slots__ = ("_held", "_last", "_limit", "_reached", "_size", "_waiting")

@@ -87,11 +87,7 @@ class StreamGroup:
 
 
 class GroupWatch(StreamWatch):
-    """One watch of a group.
-
-    Attributes:
-        left: Whether the watch was dropped: its later frames are not passed on.
-    """
+    """One watch of a group; a watch that has `left` was dropped: its later frames are not passed on."""
 
     __slots__ = ("_group", "left", "tag")
 

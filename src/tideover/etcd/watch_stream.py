@@ -46,13 +46,9 @@ _LEFT = classify("CANCELLED", "the watch was left")
 
 
 class StreamWatch:
-    """One watch of a stream.
+    """One watch of a stream, from `start_revision` on; 0 for the next one.
 
-    Args:
-        start_revision: The first revision to report; 0 for the next one.
-
-    Attributes:
-        number: The server's id of the watch; None before the answer.
+    `number` is the server's id of the watch; None before the answer.
     """
 
     __slots__ = ("_inbox", "_news", "_start_revision", "_stream", "ended", "number", "opened_at")
@@ -151,8 +147,7 @@ class WatchStream:
     caller's task does either. The opener of the stream calls `aclose`, which ends both tasks. Many attributes: the
     stream, its tasks, and the watches by each of their numbers.
 
-    Args:
-        on_answer: Called upon each answer to a creation with whether a grpc-proxy gave it.
+    `on_answer` is called upon each answer to a creation with whether a grpc-proxy gave it.
 
     Attributes:
         retired: Whether the stream accepts no more users: it has ended, or left a creation unanswered too long.
@@ -221,10 +216,7 @@ class WatchStream:
         """Request a progress reply; requests not yet sent are one.
 
         Thousands of watches of single keys would wake for nothing every two seconds: a watch that never asks gets
-        no replies.
-
-        Args:
-            asker: Gets this reply and all later ones, until `dismiss` or `leave`.
+        no replies. `asker` gets this reply and all later ones, until `dismiss` or `leave`.
         """
         self._askers[asker] = None
         # A proxy never answers it.

@@ -62,13 +62,9 @@ class _Waiter:
 
 
 class Cohort:
-    """The tasks that want one name with one ttl.
+    """The tasks that want one name with one ttl; `forget` is called when no task and no key is left.
 
-    Args:
-        forget: Called when no task and no key is left.
-
-    Attributes:
-        front: Our key in etcd's queue, and its way to the front.
+    `front` is our key in etcd's queue, and its way to the front.
     """
 
     def __init__(self, name: str, ttl: int, context: LockContext, *, forget: Callable[[], object]) -> None:
@@ -229,9 +225,7 @@ class Cohort:
     async def _sit_out(self, options: LockOptions, refusal: CircuitOpen) -> None:
         """Wait for the end of the outage, if that was asked for.
 
-        Raises:
-            CircuitOpen: It was not.
-            LockTimeout: It was, but not to wait.
+        Raises `CircuitOpen` if it was not, `LockTimeout` if it was, but not to wait.
         """
         place = self.front.place
         if place is not None and place.holder is None:

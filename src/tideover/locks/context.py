@@ -22,7 +22,6 @@ class LockContext:
 
     Attributes:
         record_names: Whether spans may name locks.
-        process_name: Returns the name of this process, for people.
         lifecycle: Whether locks are given; closed later than the coordinator, whose bodies may still take locks.
         is_closed: Whether there is nothing to give back any more, because the sessions end.
     """
@@ -39,12 +38,7 @@ class LockContext:
     is_closed: bool = False
 
     def refusal(self) -> CircuitOpen | None:
-        """Return why calls are refused now; None if they are not.
-
-        Raises:
-            AuthenticationFailed: etcd refuses this client's credentials.
-            Closed: The coordinator is closed.
-        """
+        """Return why calls are refused now, None if they are not; raise `AuthenticationFailed` or `Closed`."""
         self.lifecycle.check()
         if self.client.state.health.quorum.closed:
             return None

@@ -17,7 +17,6 @@ class Grant(Holding):
 
     Attributes:
         place: Our key in etcd's queue; None if the lock was granted LOCAL and has not been promoted.
-        epoch: The epoch that the token belongs to.
         error: Why the lock is lost; None while it is held, as last worked out.
         has_turn: Whether it has the turn of its cohort.
         is_reconciled: Whether a task brings it to the front of the queue: see `recovery`.
@@ -49,11 +48,7 @@ class Grant(Holding):
     def distributed(self, what: str) -> QueueKey:
         """Return the key in etcd's queue.
 
-        Args:
-            what: What it is needed for.
-
-        Raises:
-            NotDistributed: The lock is LOCAL.
+        Raises `NotDistributed`, which names `what` is missing, if the lock is LOCAL.
         """
         self.assess()
         place = self.place

@@ -41,11 +41,7 @@ def encode(hold: Hold) -> bytes:
 
 
 def decode(line: bytes) -> Hold:
-    """Return the hold in a line of JSON.
-
-    Raises:
-        Malformed: There is none.
-    """
+    """Return the hold in a line of JSON; raise `Malformed` if there is none."""
     found = load_object(line, size=LONGEST_LINE)
     try:
         ended = found["ended"]

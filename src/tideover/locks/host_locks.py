@@ -39,10 +39,7 @@ class HostLocks:
     """The host locks of one coordinator. Methods do not wait, and touch no disk beyond opening the file.
 
     Two instances exclude each other also within one process; an instance does not exclude itself, so that its user
-    has to know what is held.
-
-    Args:
-        folder: Where the file is; made when first needed, for this user only.
+    has to know what is held. The folder of the file is made when first needed, for this user only.
     """
 
     def __init__(self, folder: Path, *, members: Sequence[str], namespace: str) -> None:
@@ -55,11 +52,7 @@ class HostLocks:
         _open.add(self)
 
     def take(self, name: str) -> bool:
-        """Take a name if it is free; return whether it was.
-
-        Raises:
-            OSError: The folder cannot be used.
-        """
+        """Take a name if it is free; return whether it was. Raises `OSError` if the folder cannot be used."""
         return self._take_bytes(name) if _OFD_SETLK is not None else self._take_files(name)
 
     def give(self, name: str) -> None:

@@ -83,8 +83,7 @@ class Hosts:
     def take_now(self, name: str) -> bool:
         """Take a name if it is free and no task waits for it; return whether it was.
 
-        Raises:
-            OSError: There is no place for such locks.
+        Raises `OSError` if there is no place for such locks.
         """
         if name in self._held or name in self._lines or not self._locks.take(name):
             return False
@@ -92,11 +91,7 @@ class Hosts:
         return True
 
     async def take(self, name: str) -> None:
-        """Wait for a name.
-
-        Raises:
-            OSError: There is no place for such locks.
-        """
+        """Wait for a name; raise `OSError` if there is no place for such locks."""
         if self.take_now(name):
             return
         line = self._lines.setdefault(name, deque())

@@ -27,11 +27,9 @@ class Holding:
     Attributes:
         mode: DISTRIBUTED or LOCAL, as last worked out.
         stamp: Create revision and handovers of the key of its latest DISTRIBUTED stretch; None if there was none.
-        since: When the hold began, in boot-time seconds.
-        mode_since: When `mode` last changed, likewise.
+        since: When the hold began, in boot-time seconds; `mode_since` when `mode` last changed.
         hold: Its entry in the ledger; None as long as it touches no outage.
         is_written_off: Whether the ledger knows its end.
-        record: The request that asked for it.
         outcome: How it went, for metrics, once its body has been left; empty before.
     """
 
@@ -180,11 +178,7 @@ class LockJournal:
         return tuple(map(self._describe, self._ledger.conflicts.values()))
 
     async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
-        """Return all conflicts that follow from what all processes have published.
-
-        Raises:
-            TideoverError: That cannot be read.
-        """
+        """Return the conflicts in what all processes have published; raise `TideoverError` if it is unreadable."""
         return tuple(map(self._describe, await self._ledger.published()))
 
     def _describe(self, found: Overlap) -> LockConflictStatus:

@@ -58,8 +58,7 @@ _LOOK_AGAIN = 10.0
 class Past:
     """A hold that touched no outage, as far as this process knows; times of the boot-time clock.
 
-    Attributes:
-        stamp: What its fencing token is made of; None if it was LOCAL.
+    `stamp` is what its fencing token is made of; None if it was LOCAL.
     """
 
     name: str
@@ -71,9 +70,7 @@ class Past:
 class Ledger:
     """The ledger of one coordinator.
 
-    Args:
-        owner: The process, unique for each start of one.
-        file: This process's file; None if nothing goes to disk.
+    `owner` is the process, unique for each start of one; `file` is None if nothing goes to disk.
 
     Attributes:
         conflicts: Overlaps in which this process had a part.
@@ -270,11 +267,7 @@ class Ledger:
         }
 
     async def published(self) -> list[Overlap]:
-        """Return all overlaps in what all processes have published.
-
-        Raises:
-            TideoverError: It cannot be read.
-        """
+        """Return the overlaps in what all processes have published; raise `TideoverError` if it is unreadable."""
         result = (await self._gateway.call(Range(self._prefix, prefix_end(self._prefix)))).result
         return list(overlaps(self._decode(result.entries)))
 

@@ -43,8 +43,7 @@ class LedgerFile:
     def write(self, hold: Hold) -> None:
         """Append a hold as it stands now; of several lines with one id the last counts.
 
-        Raises:
-            OSError: It could not be written.
+        Raises `OSError` if the line could not be written.
         """
         if self._file < 0:
             make_private_folder(self._folder)
@@ -74,8 +73,7 @@ class LedgerFile:
     async def orphans(self) -> AsyncIterator[Orphans]:
         """Take over the files of processes that have ended; if the block ends well, they are deleted.
 
-        Raises:
-            OSError: The folder cannot be read.
+        Raises `OSError` if the folder cannot be read.
         """
         orphans = Orphans(self._folder, besides=self._path)
         try:
@@ -90,11 +88,7 @@ class LedgerFile:
 class Orphans:
     """The files of processes that have ended, locked until closed; read in one thread, closed in any.
 
-    Args:
-        besides: This process's own file.
-
-    Attributes:
-        odd: Which file among them is no ledger, and why, in words; None if there is none.
+    `odd` says in words which file among them is no ledger, and why; None if there is none.
     """
 
     def __init__(self, folder: Path, besides: Path) -> None:
@@ -152,8 +146,7 @@ class Orphans:
 def _take_over(path: Path) -> int | None:
     """Return the locked file of a process that has ended; None if it lives, or another process takes over.
 
-    Raises:
-        OddFile: It is no ledger.
+    Raises `OddFile` if the file is no ledger.
     """
     try:
         file = open_regular(path, os.O_RDWR)

@@ -43,13 +43,8 @@ _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
 class Locks(Part):
     """Gives the locks of one coordinator.
 
-    Args:
-        ledger_file: Makes this process's ledger file from its name; None if nothing goes to disk.
-
-    Attributes:
-        on_outage: What a lock does in an outage unless its options say otherwise.
-        home: The event loop the locks belong to.
-        context: What the locks share.
+    `ledger_file` makes this process's ledger file from its name; None if nothing goes to disk. `on_outage` is what
+    a lock does in an outage unless its options say otherwise.
     """
 
     def __init__(

@@ -17,9 +17,7 @@ OnOutage = Literal["fail", "wait", "local"]
 class LockOptions:
     """The options of one lock, made in the public method and handed down whole; `Coordinator.lock` documents them.
 
-    Raises:
-        TypeError: An option is of the wrong type.
-        ValueError: An option is out of range.
+    Raises `TypeError` for an option of the wrong type, `ValueError` for one that is out of range.
     """
 
     ttl: int

@@ -112,12 +112,8 @@ class QueueKey:
 class Contender:
     """The key of one cohort. One task at a time brings it to the front; another may go on from any await of it.
 
-    Args:
-        ttl: Of the session, in seconds.
-        on_idle: Called when a key has been given back.
-
-    Attributes:
-        place: Our key in etcd's queue; None if there is none.
+    `place` is our key in etcd's queue, None if there is none. `ttl` is the session's, in seconds; `on_idle` is
+    called when a key has been given back.
     """
 
     def __init__(self, name: str, ttl: int, context: LockContext, *, on_idle: Callable[[], object]) -> None:
@@ -161,11 +157,7 @@ class Contender:
         return self.queue.keys.foreign(self._ahead) if waits and self._ahead is not None else []
 
     async def make(self) -> QueueKey:
-        """Return our key in etcd's queue; make it if there is none.
-
-        Raises:
-            TideoverError: As of `Session.put`.
-        """
+        """Return our key in etcd's queue; make it if there is none. Raises as `Session.put`."""
         if self._releasing is not None:
             await self.released()
         async with self._making:
@@ -199,11 +191,9 @@ class Contender:
             return place
 
     async def come_first(self, place: QueueKey, options: LockOptions) -> None:
-        """Wait until our key is the first in etcd's queue.
+        """Wait until our key is the first in etcd's queue; raise `LockTimeout` if it is not, and the timeout is 0.
 
-        Raises:
-            LockTimeout: It is not, and the timeout is 0.
-            TideoverError: As of `EtcdQueue.wait`.
+        Else raises as `EtcdQueue.wait`.
         """
         if options.timeout == 0:
             before = await self.queue.before(place.own)
@@ -283,9 +273,7 @@ class Contender:
     async def host_unless(self, over: Callable[[], Awaitable[None]]) -> bool:
         """Wait for the host lock until something else happens; return whether it was taken.
 
-        Raises:
-            OSError: This machine has no place for host locks.
-            TideoverError: What `over` raises.
+        Raises `OSError` if this machine has no place for host locks, and what `over` raises.
         """
         taken = False
         failed: Exception | None = None

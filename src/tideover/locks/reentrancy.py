@@ -10,13 +10,9 @@ import anyio
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One body of a lock.
+    """One body of a lock, which runs in `scope`, and belongs to the `Locks` in `owner`.
 
-    Attributes:
-        owner: The `Locks` that the lock belongs to.
-        name: The lock.
-        scope: What the body runs in.
-        outer: The body around it, of its task or of a task that has started that one; None if there is none.
+    `outer` is the body around it, of its task or of a task that has started that one; None if there is none.
     """
 
     owner: object

@@ -30,9 +30,7 @@ def place_of(key: bytes) -> tuple[bytes, str] | None:
 def foreign_folder(key: bytes, within: bytes, passed: dict[bytes, int]) -> bytes | None:
     """Return the folder to pass over because of a key that is none of tideover's; None passes over that key alone.
 
-    Args:
-        within: The prefix that is looked through; the key begins with it.
-        passed: How many keys of others were met in each outermost folder below it; this one is counted in.
+    The key begins with `within`. `passed` counts the keys of others, this one too, in each outermost folder below.
     """
     end = key.find(b"/", len(within) + 1)
     # Keys in no folder at all are taken together by how they begin.

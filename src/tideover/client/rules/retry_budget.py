@@ -11,13 +11,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """The tokens left.
-
-    Attributes:
-        capacity: The most tokens there can be.
-        earned: Tokens earned by one success.
-        spent: Tokens missing; a bucket starts full.
-    """
+    """The tokens left: at most `capacity`, of which `spent` are missing; a success gives back `earned` of them."""
 
     capacity: float = 20.0
     earned: float = 0.1

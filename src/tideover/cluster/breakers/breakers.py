@@ -39,12 +39,10 @@ class Breakers:
     """Whether calls are let through, and what speaks against it; set by the monitor.
 
     Attributes:
-        health: Where the state machine stands, with the breaker of each lane.
         retry_at: When the next probe is due, in monotonic seconds.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         suspected_at: When that began, in monotonic seconds; of no meaning while nothing is suspected.
-        suspicions: How often something failed.
-        evidence: Fires when something failed.
+        suspicions: How often something failed; `evidence` fires each time.
         returned: Fires when a declared outage of the quorum is over.
     """
 

@@ -27,11 +27,9 @@ def lanes_to_ask(
 ) -> tuple[Lane, ...]:
     """Return what a member is asked in this round: both, or only the question whose answer includes the other's.
 
-    Args:
-        quorum: Its newest answer to a linearizable read; None if it was not asked yet.
-        member: Its newest answer to a serializable read, likewise.
-        asked_ago: Seconds since that was asked.
-        foreign: Whether it was of another cluster: only a quorum can tell that it has taken the place of ours.
+    `quorum` and `member` are its newest answers to linearizable and serializable reads, None without one, and
+    `asked_ago` seconds since the latter was asked. If that was `foreign`, of another cluster, only a quorum can
+    tell that it has taken the place of ours.
     """
     if member is not None and member not in _ANSWERED and not foreign:
         return (Lane.MEMBER,)
@@ -56,9 +54,8 @@ def completed(quorum: Answer | None, member: Answer | None, *, lately: Answer | 
 def pause_after(questions: int, *, least: float, news: bool, diagnosis: Diagnosis) -> float:
     """Return seconds from one round of so many questions to the next while something is wrong.
 
-    Args:
-        news: Whether its verdict differs from the one before.
-        diagnosis: What it found; an election ends soon, so that it is followed closely, for 2 s at the most.
+    `news` is whether its verdict differs from the one before. An election ends soon, so that it is followed
+    closely, for 2 s at the most.
     """
     if news or diagnosis is Diagnosis.LEADER_CHANGE:
         return least

@@ -24,9 +24,7 @@ _Attempt = asyncio.Task[socket.socket]
 async def look_up(host: str, port: int) -> list[Info]:
     """Return the addresses of a host, in the order in which they are tried.
 
-    Raises:
-        OSError: There are none, or they could not be looked up.
-        UnicodeError: The name is none.
+    Raises `OSError` if there are none or the look-up failed, `UnicodeError` if the name is none.
     """
     try:
         family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
@@ -58,8 +56,7 @@ def spelled(info: Info) -> str:
 async def connect_first(infos: Sequence[Info]) -> socket.socket:
     """Connect to the first address that answers: each has a moment before the next one is tried beside it.
 
-    Raises:
-        OSError: None answers; the error is that of the last one.
+    Raises the `OSError` of the last address if none answers.
     """
     if len(infos) == 1:
         return await _connect(infos[0])

@@ -40,11 +40,9 @@ class Call(ABC):
     """One call; after `timeout` seconds it ends by itself.
 
     Attributes:
-        block: Its header block.
         carrier: What it is with; None once it has ended.
         stream: The number of its stream; 0 before it has one.
         window: How much of its data the server takes now.
-        unsent: What is still to be sent.
         closed: Whether nothing follows what is unsent.
         answering: Whether the server has begun to answer.
         largest: How many bytes a reply may have, if it does not come in one frame.
@@ -134,17 +132,9 @@ class Call(ABC):
             self.answering = True
 
     def take_data(self, data: bytes, size: int, ended: bool) -> int:
-        """Apply data.
+        """Apply data without padding, `size` with padding; return how much more the server may send of this call.
 
-        Args:
-            data: Without padding.
-            size: How much it counts, padding included.
-
-        Returns:
-            How much more the server may send of this call.
-
-        Raises:
-            Broken: The server was not allowed to send so much.
+        Raises `Broken` if the server was not allowed to send so much.
         """
         if ended:
             self.end(StatusCode.UNKNOWN, "Stream removed (Data frame with END_STREAM flag received)")
@@ -218,11 +208,7 @@ class UnaryCall(Call):
         self.unsent = self._message = message
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the reply; cancelling this cancels the call.
-
-        Raises:
-            RpcError: The status is another than OK.
-        """
+        """Wait for the reply; cancelling this cancels the call. Raises `RpcError` unless the status is OK."""
         try:
             while self.status is None:
                 yield from self._news()

@@ -112,11 +112,7 @@ class Channel:
     stream_unary = stream_stream
 
     async def close(self, grace: float | None = None) -> None:
-        """Take no more calls, and end those under way.
-
-        Args:
-            grace: Seconds that they may still take; None ends them at once.
-        """
+        """Take no more calls, and end those under way in `grace` seconds; None ends them at once."""
         await self._connector.close(grace or 0.0)
 
     def _start(self, method: str) -> bytes:

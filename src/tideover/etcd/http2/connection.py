@@ -79,14 +79,13 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection to a server, and its calls.
+    """A connection to a server, and its calls; `lost` is set when nothing is left of it.
 
     Attributes:
         settled: Whether the server has said its SETTINGS, once it has, or has ended the connection.
         ready: Whether calls may be sent: it has, and does not go away.
         why: Why the connection ends, as far as that is known.
         announced: What the server has said of its going away; empty if it has said nothing.
-        lost: Set when nothing is left of it.
     """
 
     def __init__(self, owner: Owner, options: Options) -> None:
@@ -290,11 +289,7 @@ class Connection(asyncio.Protocol):
     # Frames ------------------------------------------------------------------------------------------------------
 
     def _check(self, stream: int) -> None:
-        """Look at a stream that has no call: it should have had one.
-
-        Raises:
-            Broken: This side has never opened such a stream.
-        """
+        """Look at a stream that has no call; raise `Broken` if this side has never opened such a stream."""
         if stream >= self._next_stream or not stream % 2:
             raise Broken(f"frame for stream {stream}, which is idle")
 
@@ -429,10 +424,6 @@ _HANDLERS: dict[int, Callable[[Connection, int, int, bytes], None]] = {
 
 
 def _check_first(kind: int) -> None:
-    """See that a server begins as HTTP/2 wants it.
-
-    Raises:
-        Broken: It does not.
-    """
+    """Raise `Broken` unless a server begins as HTTP/2 wants it."""
     if kind != frames.SETTINGS:
         raise Broken(f"Expected SETTINGS frame as the first frame, got frame type {kind}")

@@ -18,12 +18,7 @@ _LEAVE = 0.2
 
 
 class Connector:
-    """The connections of a channel.
-
-    Attributes:
-        closed: Whether it takes no more calls.
-        failure: Why the last attempt to connect has failed; None if it has not.
-    """
+    """The connections of a channel; `failure` is why the last attempt to connect failed, None if it succeeded."""
 
     def __init__(self, target: Target, options: Options) -> None:
         self.closed = False

@@ -25,10 +25,8 @@ _OTHER_NAME = (62, 64)
 class Target:
     """Where a channel leads.
 
-    Attributes:
-        host: The name or address, without brackets.
-        context: How to encrypt; None for plain text.
-        server_name: The name that the server's certificate must bear.
+    `host` has no brackets; `context` is None for plain text; `server_name` is what the server's certificate must
+    bear.
     """
 
     host: str
@@ -47,11 +45,7 @@ class CannotConnect(Exception):
 
 
 class Attempt:
-    """One attempt to connect.
-
-    Attributes:
-        address: The address that is tried, as gRPC writes it.
-    """
+    """One attempt to connect; `address` is the one that is tried, as gRPC writes it."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -59,11 +53,7 @@ class Attempt:
         self._silence = "address lookup timed out"
 
     async def connect(self, protocol: Callable[[], Connection], *, timeout: float) -> Connection:
-        """Return a connection over which calls may be sent.
-
-        Raises:
-            CannotConnect: There is none.
-        """
+        """Return a connection over which calls may be sent; raise `CannotConnect` if there is none."""
         connection: Connection | None = None
         try:
             async with asyncio.timeout(timeout):

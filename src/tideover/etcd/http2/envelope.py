@@ -18,11 +18,7 @@ def wrapped(message: bytes) -> bytes:
 
 
 class Unwrapper:
-    """Finds the messages in what has arrived.
-
-    Attributes:
-        held: How many bytes of a message that is not complete yet are held.
-    """
+    """Finds the messages in what has arrived; `held` counts bytes of a message that is not complete yet."""
 
     __slots__ = ("_largest", "_parts", "_wanted", "held")
 
@@ -35,8 +31,7 @@ class Unwrapper:
     def feed(self, data: bytes) -> list[bytes]:
         """Return the messages that are complete now.
 
-        Raises:
-            Failure: One is compressed, which nobody has asked for, or too large.
+        Raises `Failure` if one is too large, or compressed, which this side never asks for.
         """
         self._parts.append(data)
         self.held += len(data)

@@ -68,21 +68,13 @@ class Broken(Exception):
 
 
 class Splitter:
-    """Cuts what arrives into frames.
-
-    Attributes:
-        rest: The beginning of a frame that is not complete yet.
-    """
+    """Cuts what arrives into frames; `rest` is the beginning of a frame that is not complete yet."""
 
     def __init__(self) -> None:
         self.rest = b""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that are complete, in order; all of them must be taken.
-
-        Raises:
-            Broken: A frame is larger than this side allows.
-        """
+        """Yield the complete frames, in order; all must be taken. Raises `Broken` if a frame is too large."""
         if self.rest:
             data = self.rest + data
         begin, end = 0, len(data)
@@ -157,11 +149,7 @@ def goaway(last: int, code: int, debug: bytes = b"") -> bytes:
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:
-    """Return the payload of DATA or HEADERS without its padding.
-
-    Raises:
-        Broken: There is more padding than payload.
-    """
+    """Return the payload of DATA or HEADERS without its padding; raise `Broken` if the padding is longer."""
     if not flags & PADDED:
         return payload
     if not payload or payload[0] >= len(payload):
@@ -170,11 +158,7 @@ def unpadded(flags: int, payload: bytes) -> bytes:
 
 
 def header_fragment(flags: int, payload: bytes) -> bytes:
-    """Return what HEADERS has of a header block: without padding and priority.
-
-    Raises:
-        Broken: It is too short for what its flags announce.
-    """
+    """Return a header block's part in HEADERS, without padding and priority; raise `Broken` if too short."""
     payload = unpadded(flags, payload)
     if not flags & WITH_PRIORITY:
         return payload
@@ -186,8 +170,7 @@ def header_fragment(flags: int, payload: bytes) -> bytes:
 def parse_settings(payload: bytes) -> dict[int, int]:
     """Return what SETTINGS sets, by number; of one that stands there twice the later.
 
-    Raises:
-        Broken: It has no such length, or a value that is none.
+    Raises `Broken` for a length that SETTINGS cannot have, or a value that is none.
     """
     if len(payload) % _SETTING.size:
         raise Broken(f"invalid SETTINGS length {len(payload)}", ErrorCode.FRAME_SIZE_ERROR)
@@ -200,22 +183,14 @@ def parse_settings(payload: bytes) -> dict[int, int]:
 
 
 def parse_word(payload: bytes, name: str) -> int:
-    """Return the one number that RST_STREAM or WINDOW_UPDATE holds.
-
-    Raises:
-        Broken: It has another length.
-    """
+    """Return the one number that RST_STREAM or WINDOW_UPDATE holds; raise `Broken` if its length is another."""
     if len(payload) != 4:
         raise Broken(f"invalid {name} length {len(payload)}", ErrorCode.FRAME_SIZE_ERROR)
     return int.from_bytes(payload, "big")
 
 
 def parse_goaway(payload: bytes) -> tuple[int, int, bytes]:
-    """Return the last stream that is served, the error code and the peer's words.
-
-    Raises:
-        Broken: It is too short.
-    """
+    """Return the last stream that is served, the error code and the peer's words; raise `Broken` if too short."""
     if len(payload) < _WORDS.size:
         raise Broken(f"invalid GOAWAY length {len(payload)}", ErrorCode.FRAME_SIZE_ERROR)
     last, code = _WORDS.unpack_from(payload)

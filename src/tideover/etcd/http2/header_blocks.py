@@ -16,13 +16,7 @@ _UNITS = ((1_000_000, "u"), (1_000, "m"), (1, "S"))
 
 
 def integer(value: int, bits: int, first: int = 0) -> bytes:
-    """Return a number as HPACK writes it.
-
-    Args:
-        value: The number.
-        bits: How many bits of its first byte are its own.
-        first: The other bits of that byte.
-    """
+    """Return a number as HPACK writes it: with `bits` bits of the first byte, whose other bits are `first`."""
     most = (1 << bits) - 1
     if value < most:
         return bytes((first | value,))

@@ -15,9 +15,7 @@ class Liveness:
     does a PING behind what is still to be sent; as long as that gets less, the server is not called silent.
 
     Without calls nothing is sent: etcd takes more than two PINGs of a connection without calls for an attack.
-
-    Attributes:
-        heard: When something has arrived, by the event loop's clock.
+    `heard` is when something has arrived, by the event loop's clock.
     """
 
     def __init__(

@@ -24,10 +24,8 @@ _SHORT = 1_024
 class ReplyHeaders:
     """What matters of a reply's headers or trailers.
 
-    Attributes:
-        http_status: HTTP's status; empty in trailers.
-        grpc_status: gRPC's status, as it stands there; None if it does not.
-        message: gRPC's words about it.
+    `http_status` is empty in trailers; `grpc_status` is the text as received, None if there is none; `message` is
+    gRPC's words about the status.
     """
 
     http_status: str
@@ -42,11 +40,7 @@ class HeaderReader:
         self._known: dict[bytes, ReplyHeaders] = {}
 
     def read(self, block: bytes) -> ReplyHeaders:
-        """Return what a block says.
-
-        Raises:
-            Broken: It is no header block, or too large a one.
-        """
+        """Return what a block says; raise `Broken` if it is no header block, or too large a one."""
         found = self._known.get(block)
         if found is None:
             found = parse_block(block)
@@ -58,11 +52,7 @@ class HeaderReader:
 
 
 def parse_block(block: bytes) -> ReplyHeaders:
-    """Read a block by itself.
-
-    Raises:
-        Broken: It is no header block, or too large a one.
-    """
+    """Read a block by itself; raise `Broken` if it is no header block, or too large a one."""
     decoder = Decoder(max_header_list_size=MAX_BLOCK)
     decoder.header_table_size = decoder.max_allowed_table_size = 0
     try:

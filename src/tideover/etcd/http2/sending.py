@@ -17,11 +17,7 @@ _MOST_OWED = 16_384
 
 
 class Sender:
-    """The sending half of a connection.
-
-    Attributes:
-        paused: Whether nothing may be sent now.
-    """
+    """The sending half of a connection; `paused` while nothing may be sent."""
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
         self._transport = transport
@@ -102,8 +98,7 @@ class Sender:
     def owe(self, data: bytes, *, now: bool = False) -> None:
         """Send a control frame, for which the peer may wait, `now`; or else with what is sent next, or soon.
 
-        Raises:
-            Broken: The peer makes this side answer, and does not read the answers.
+        Raises `Broken` if the peer makes this side answer, and does not read the answers.
         """
         self._owed += data
         if len(self._owed) > _MOST_OWED and self.paused:
@@ -134,20 +129,12 @@ class Sender:
         self.flush()
 
     def grow(self, increment: int) -> None:
-        """Apply a WINDOW_UPDATE for the connection.
-
-        Raises:
-            Broken: It is none.
-        """
+        """Apply a WINDOW_UPDATE for the connection; raise `Broken` if it is none."""
         self._window = grown(self._window, increment)
         self.flush()
 
     def apply(self, settings: dict[int, int], calls: Iterable[Call]) -> None:
-        """Apply SETTINGS, also to the calls that are under way.
-
-        Raises:
-            Broken: A window grows too large.
-        """
+        """Apply SETTINGS, also to the calls that are under way; raise `Broken` if a window grows too large."""
         self._largest = settings.get(Setting.MAX_FRAME_SIZE, self._largest)
         initial = settings.get(Setting.INITIAL_WINDOW_SIZE, self._initial)
         if initial != self._initial:

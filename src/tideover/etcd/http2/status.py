@@ -98,8 +98,7 @@ def going_away(code: int, debug: bytes) -> str:
 def never_sent(endpoint: str, why: str, code: StatusCode = StatusCode.UNKNOWN) -> tuple[StatusCode, str]:
     """Return the status of a call that provably did not reach the server.
 
-    Args:
-        endpoint: Where to, with its family, such as `ipv4:10.0.0.1:2379`.
+    `endpoint` is where to, with its family, such as `ipv4:10.0.0.1:2379`.
     """
     text = f"failed to connect to all addresses; last error: {code.name}: {endpoint}: {why}"
     return StatusCode.UNAVAILABLE, text

@@ -30,10 +30,8 @@ EOF = _Eof()
 class StreamCall(Call):
     """A call whose messages are read, and perhaps written, one by one.
 
-    Cancelling a read or a write leaves the call alone.
-
-    Args:
-        only: The one request, wrapped; None if requests are written.
+    Cancelling a read or a write leaves the call alone. `only` is the one request, wrapped; None if requests are
+    written.
     """
 
     def __init__(
@@ -58,13 +56,10 @@ class StreamCall(Call):
         await self.write_all((request,))
 
     async def write_all(self, requests: Iterable[Any]) -> None:
-        """Send requests at once; return when they are on their way.
+        """Send requests at once; return when they are on their way, which may wait for the server to read others.
 
-        That may wait for the server to read others first.
-
-        Raises:
-            RpcError: The call has ended with an error.
-            UsageError: It has ended well, or takes no more requests.
+        Raises `RpcError` if the call has ended with an error, `UsageError` if it has ended well, or takes no more
+        requests.
         """
         if self.status is None and self.closed:
             raise UsageError("no more requests are taken")
@@ -83,11 +78,7 @@ class StreamCall(Call):
             self._push()
 
     async def read(self) -> Any:
-        """Return the next reply; `EOF` after the last one of a call that has ended well.
-
-        Raises:
-            RpcError: The call has ended with an error.
-        """
+        """Return the next reply; `EOF` after the last one of a call that has ended well, else raise `RpcError`."""
         while not self._unread:
             if self.status is not None:
                 self._raise_end()

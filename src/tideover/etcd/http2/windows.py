@@ -13,8 +13,7 @@ CONNECTION_WINDOW = 1 << 22
 def grown(window: int, increment: int) -> int:
     """Return a window for sending after WINDOW_UPDATE.
 
-    Raises:
-        Broken: The window grows by nothing, or beyond what HTTP/2 allows.
+    Raises `Broken` if the window grows by nothing, or beyond what HTTP/2 allows.
     """
     if not increment:
         raise Broken("invalid window update bytes: 0")
@@ -26,8 +25,7 @@ def grown(window: int, increment: int) -> int:
 def shifted(window: int, before: int, after: int) -> int:
     """Return the window of an open stream after SETTINGS has changed what streams begin with: it may be negative.
 
-    Raises:
-        Broken: It grows beyond what HTTP/2 allows.
+    Raises `Broken` if the window grows beyond what HTTP/2 allows.
     """
     window += after - before
     if window > MOST_WINDOW:
@@ -36,11 +34,7 @@ def shifted(window: int, before: int, after: int) -> int:
 
 
 class ReceiveWindow:
-    """How much the peer may still send, as it knows.
-
-    Args:
-        size: How much it may send that was not given back: what is held at the most.
-    """
+    """How much the peer may still send, as the peer knows; at most `size` is held and not given back."""
 
     __slots__ = ("_free", "_left", "_size")
 
@@ -49,11 +43,7 @@ class ReceiveWindow:
         self._free = 0
 
     def take(self, amount: int) -> None:
-        """Record what has arrived.
-
-        Raises:
-            Broken: The peer was not allowed to send so much.
-        """
+        """Record what has arrived; raise `Broken` if the peer was not allowed to send so much."""
         self._left -= amount
         if self._left < 0:
             raise Broken("flow control window exceeded", ErrorCode.FLOW_CONTROL_ERROR)

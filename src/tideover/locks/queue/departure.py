@@ -13,8 +13,7 @@ from tideover.store.operations import Range
 async def has_vanished(client: Client, lease: bytes, gone_at: int | None) -> bool:
     """Whether the key named after a lease went with the lease; True if that cannot be known.
 
-    Args:
-        gone_at: The revision at which the key went; None if that was not seen.
+    `gone_at` is the revision at which the key went; None if that was not seen.
     """
     try:
         number = hexadecimal(lease.decode(), "a lease", most=INT64)

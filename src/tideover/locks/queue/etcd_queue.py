@@ -153,12 +153,7 @@ class EtcdQueue:
     async def _follow(self, ahead: Ahead, own: LeasedKey, certain: Callable[[], bool]) -> Before | None:
         """Follow the whole line until no key is before ours, or there is reason to look again.
 
-        Returns:
-            The key before ours then.
-
-        Raises:
-            StoreFault: The watch has ended.
-            TideoverError: As of `before`.
+        Returns the key before ours then; raises `StoreFault` if the watch has ended, and as `before`.
         """
         member = self._cluster.active
         # It tells of what comes next, and the line is read after that: see `_departure`.
@@ -186,9 +181,7 @@ class EtcdQueue:
     async def _departure(self, ahead: Ahead, before: Before, own: LeasedKey, *, why: bool) -> Before | None:
         """Wait until a key goes, or there is reason to look again; return which key is before ours then.
 
-        Raises:
-            StoreFault: The watch has ended.
-            TideoverError: As of `before`.
+        Raises `StoreFault` if the watch has ended, and as `before`.
         """
         # etcd serves a watch of what is past every 100 ms, and one of what comes next at once (`syncWatchersLoop`
         # in its `mvcc/watchable_store.go`). So the watch begins now, and what has happened since the last read is

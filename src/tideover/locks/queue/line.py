@@ -20,14 +20,7 @@ MOST_FOLLOWED = 8
 
 
 class Line:
-    """The keys of a queue, with ours among them.
-
-    Args:
-        found: What `QueueKeys.line` has read.
-
-    Attributes:
-        seen_at: The revision at which it was read.
-    """
+    """The keys of a queue, with ours among them, as `QueueKeys.line` has read them at the revision `seen_at`."""
 
     def __init__(self, keys: QueueKeys, own: LeasedKey, found: RangeResult) -> None:
         self.seen_at = found.header.revision

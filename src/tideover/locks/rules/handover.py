@@ -22,12 +22,7 @@ from tideover.fencing.token import MOST_HANDOVERS
 
 @dataclass(frozen=True, slots=True)
 class HandoverRules:
-    """How long others may be kept waiting, from the moment one is seen.
-
-    Attributes:
-        most: Handovers.
-        longest: Seconds.
-    """
+    """How long others may be kept waiting, from the moment one is seen: `most` handovers, `longest` seconds."""
 
     most: int = 64
     longest: float = 0.05

@@ -32,10 +32,8 @@ def fate(*, definite: bool, may_be_local: bool, away: bool) -> Fate:
 class Verdict(StrEnum):
     """What becomes of a LOCAL grant after the outage.
 
-    Attributes:
-        KEPT: The key is still there and first: DISTRIBUTED again, with the same token.
-        TAKEN: A new key is first: DISTRIBUTED, with a new token.
-        CONFLICT: Another client has the lock.
+    `KEPT`: the key is still there and first: DISTRIBUTED again, with the same token. `TAKEN`: a new key is first:
+    DISTRIBUTED, with a new token. `CONFLICT`: another client has the lock.
     """
 
     KEPT = "kept"
@@ -44,12 +42,10 @@ class Verdict(StrEnum):
 
 
 def verdict(*, own: int, first: int, before: int | None) -> Verdict:
-    """Decide what becomes of a LOCAL grant, once the lease of its key is proven; by create revisions.
+    """Decide what becomes of a LOCAL grant, once the lease of its key is proven.
 
-    Args:
-        own: Of our key in the queue now.
-        first: Of the first key there.
-        before: Of the key by which the lock was DISTRIBUTED before; None if it never was.
+    All are create revisions: `own` of our key in the queue now, `first` of the first key there, `before` of the
+    key by which the lock was DISTRIBUTED before, None if it never was.
     """
     if first != own:
         return Verdict.CONFLICT

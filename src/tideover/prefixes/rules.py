@@ -66,7 +66,10 @@ class Freshness:
         return self
 
     def compared(self, sent_at: float) -> Freshness:
-        """Apply a linearizable comparison that found no difference: in sync as of `sent_at`, and waiting for nothing."""
+        """Apply a linearizable comparison of the whole prefix that found no difference.
+
+        In sync as of `sent_at`, and waiting for nothing that was asked before.
+        """
         synced_at = max(self.synced_at, sent_at)
         if self.newest and sent_at < self.newest_at:
             return Freshness(self.reached, synced_at, self.newest_at, self.newest)

@@ -187,7 +187,7 @@ class Snapshotter:
         return self._content() == self._saved_content
 
     def due_in(self, turn: float) -> float:
-        """Return seconds until a write is due, infinity if none is; one that only confirms the disk waits `turn`."""
+        """Return seconds until a write is due, infinity if none is; mere confirmation of the file waits `turn`."""
         view = self.view
         since = self._clock.monotonic() - self.saved_at
         if not (self.restored and view.synced):

@@ -48,7 +48,7 @@ class SnapshotOwner:
         return f"{self._accepted}-{_digest(prefix.hex(), form, shape)[:16]}"
 
     def accepted_paths(self, folder: Path) -> list[Path]:
-        """Return the accepted snapshots, both generations of each, by name; a folder that does not exist has none."""
+        """Return the accepted snapshots, both generations of each, by name; a missing folder has none."""
         return sorted(folder.glob(f"{self._accepted}-*.json"))
 
     @property

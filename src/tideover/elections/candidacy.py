@@ -39,12 +39,6 @@ class Candidacy:
     """Runs one candidate for an election, and reports what becomes of it.
 
     Many attributes: the record and its surroundings, and what was reported last.
-
-    Attributes:
-        refusal: Why this candidate can never be elected; None if it can.
-        ended: Why the candidacy was ended from outside; empty if it was not.
-        body_until: Until when a body that has lost its leadership may still run, in boot-time seconds; None if
-            there is none.
     """
 
     def __init__(
@@ -59,9 +53,9 @@ class Candidacy:
         self.name = name
         self.peering = peering
         self.record = record
-        self.refusal: TideoverError | None = None
-        self.ended = ""
-        self.body_until: float | None = None
+        self.refusal: TideoverError | None = None  # why this candidate can never be elected
+        self.ended = ""  # why the candidacy was ended from outside; empty if it was not
+        self.body_until: float | None = None  # boot-time seconds until which a body may run on after a loss
         self.epoch = client.epoch
         self._closing = client.state.closing
         self._home = client.home

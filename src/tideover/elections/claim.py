@@ -19,24 +19,18 @@ _MAX_VALUE = 65_536
 class CandidateClaim:
     """What a candidate writes into the record when it holds it.
 
-    Attributes:
-        policy: What a holder does in an outage; all candidates must say the same.
-        stays: Whether the holder leads on beyond the deadline, until it sees that the record has changed.
-        peer: Where the other candidates reach this one, if they ask each other in an outage.
-        limit: Seconds for which they may then confirm the holder without a renewal; 0 under other policies.
-
     Raises:
         TypeError: Address or value is not a string.
         ValueError: Address or value is too long to be written again and again.
     """
 
-    policy: str
+    policy: str  # what a holder does in an outage; all candidates must say the same
     address: str = ""
     value: str = ""
     name: Callable[[], str] = process_name
-    stays: bool = False
-    peer: str = ""
-    limit: float = 0.0
+    stays: bool = False  # whether the holder leads on beyond the deadline, until it sees another record
+    peer: str = ""  # where the other candidates reach this one, if they ask each other in an outage
+    limit: float = 0.0  # seconds for which they may then confirm the holder without a renewal; else 0
 
     def __post_init__(self) -> None:
         for what, text in (("address", self.address), ("value", self.value)):

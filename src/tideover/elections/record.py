@@ -49,12 +49,6 @@ class ElectionRecord:
     """Takes one record for one candidate, renews it and loses it.
 
     Many attributes: the state of the candidate, and the counters that tell tenures, claims and news apart.
-
-    Attributes:
-        content: The document as last read, and what the candidate writes.
-        tenure: How often the candidate has come to hold the record.
-        regained: Whether the present tenure continues the term of the one before.
-        looked_at: When the event loop last looked at the deadline, in boot-time seconds.
     """
 
     def __init__(
@@ -71,10 +65,10 @@ class ElectionRecord:
         self.content = RecordContent(key, timing.ttl, claim, word)
         self.timing = timing
         self.state = Candidate(word(), timing, limit=claim.limit)
-        self.tenure = 0
-        self.regained = False
+        self.tenure = 0  # how often the candidate has come to hold the record
+        self.regained = False  # whether the present tenure continues the term of the one before
         self.changed = Broadcast()
-        self.looked_at = -math.inf
+        self.looked_at = -math.inf  # when the event loop last looked at the deadline, in boot-time seconds
         # Deadlines are on the boot-time clock, which counts while the machine is suspended.
         self._clock = client.clock
         self._word = word

@@ -36,18 +36,12 @@ _HISTORY_LIMIT = 20_000
 
 
 class Past(StrEnum):
-    """What etcd's history says of earlier records under a key.
-
-    Attributes:
-        OVER: The last holder vacated its record, or cannot have led for longer than its ttl without etcd.
-        OPEN: Peers may have confirmed the last holder since; or no member answered.
-        UNKNOWABLE: etcd has compacted the history.
-    """
+    """What etcd's history says of earlier records under a key."""
 
     NONE = "none"
-    OVER = "over"
-    OPEN = "open"
-    UNKNOWABLE = "unknowable"
+    OVER = "over"  # the last holder vacated its record, or cannot have led for longer than its ttl without etcd
+    OPEN = "open"  # peers may have confirmed the last holder since; or no member answered
+    UNKNOWABLE = "unknowable"  # etcd has compacted the history
 
 
 def _past_of(raw: bytes, key: bytes) -> Past:

@@ -14,22 +14,14 @@ from tideover.types import Entry
 
 
 class RecordContent:
-    """What the record says, and what the candidate makes of it.
-
-    Attributes:
-        claim: What the candidate writes while it holds the record.
-        wanted: Returns the candidates that the record should list, with their addresses, while it is held.
-        document: The document as last read or written; None if there is none.
-        corrupt: Why the record cannot be read; None if it can.
-        held_by: The candidate for people, the same for the whole term.
-    """
+    """What the record says, and what the candidate makes of it."""
 
     def __init__(self, key: bytes, ttl: float, claim: CandidateClaim, word: Callable[[], str]) -> None:
-        self.claim = claim
-        self.wanted: Callable[[], dict[str, str]] = dict
-        self.document: RecordDocument | None = None
-        self.corrupt: RecordCorrupt | None = None
-        self.held_by = NOBODY
+        self.claim = claim  # what the candidate writes while it holds the record
+        self.wanted: Callable[[], dict[str, str]] = dict  # candidates to list while held, and their addresses
+        self.document: RecordDocument | None = None  # as last read or written; None if there is none
+        self.corrupt: RecordCorrupt | None = None  # why the record cannot be read; None if it can
+        self.held_by = NOBODY  # the candidate for people, the same for the whole term
         self._key = key
         self._ttl = ttl
         self._word = word

@@ -28,33 +28,21 @@ _QUOTED = 80
 
 @dataclass(frozen=True, slots=True)
 class RecordDocument:
-    """A record's content.
+    """A record's content."""
 
-    Attributes:
-        holder: The candidate that holds the record, or held it last; empty if the record was only founded.
-        term: How often the holder has changed.
-        ttl: Seconds for which a renewal holds.
-        write: The random word of the write.
-        candidates: The other candidates to ask in an outage, as `incarnation@host:port`.
-        peer: Where the other candidates reach the holder, as `host:port`; empty if the holder asks none.
-        limit: Seconds for which peers may confirm the holder without a renewal; 0 under other policies.
-        entered: Whether the holder leads, or has yet to wait until its own promise has ended.
-        held_by: The holder's name and since when it leads, for people; empty if another version wrote the record.
-    """
-
-    holder: str
-    term: int
+    holder: str  # the candidate that holds the record, or held it last; empty if only founded
+    term: int  # how often the holder has changed
     policy: str
-    ttl: float
-    write: str
+    ttl: float  # seconds for which a renewal holds
+    write: str  # the random word of the write
     vacant: bool = False
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()  # the others to ask in an outage, as `incarnation@host:port`
     address: str = ""
     value: str = ""
-    peer: str = ""
-    limit: float = 0.0
-    entered: bool = True
-    held_by: Holder = NOBODY
+    peer: str = ""  # where others reach the holder, as `host:port`; empty if the holder asks none
+    limit: float = 0.0  # seconds for which peers may confirm the holder without a renewal; 0 under other policies
+    entered: bool = True  # whether the holder leads, or has yet to wait until its own promise has ended
+    held_by: Holder = NOBODY  # the name and since when, for people; empty if another version wrote the record
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def encode(self) -> bytes:

@@ -39,22 +39,13 @@ _Name = tuple[bytes, str, str]
 
 
 class AcceptedValues:
-    """The accepted snapshots of one coordinator.
-
-    Args:
-        folder: Where they live; None keeps them in memory alone.
-
-    Attributes:
-        folder: Where they live.
-        restored: Whether it is known what an earlier process has left.
-        changed: Fires when `restored` does, and when there is something to write.
-    """
+    """The accepted snapshots of one coordinator, in `folder`; in memory alone if that is None."""
 
     def __init__(self, folder: Path | None, options: Options, *, clock: Clock) -> None:
         # Absolute, as the files have it, so that a daemon's later chdir does not move it.
         self.folder = None if folder is None else folder.absolute()
-        self.restored = folder is None
-        self.changed = Broadcast()
+        self.restored = folder is None  # whether it is known what an earlier process has left
+        self.changed = Broadcast()  # fires when `restored` does, and when there is something to write
         self._options = options
         self._owner = SnapshotOwner.of(options)
         self._clock = clock
@@ -69,26 +60,17 @@ class AcceptedValues:
         return not key.startswith(self._excluded)
 
     def last(self, prefix: bytes, form: str, shape: str) -> Snapshot | None:
-        """Return what a class has last accepted.
+        """Return what the class `form` has last accepted at a full etcd prefix.
 
-        Args:
-            prefix: The full etcd prefix that it is bound at.
-            form: The class.
-            shape: Its shape. What another shape of the class has accepted is returned if this one has accepted
-                nothing: a new version of a service has to start, too.
+        What another shape of the class has accepted is returned if this one has accepted nothing: a new version of
+        a service has to start, too.
         """
         own = prefix, form, shape
         name = own if own in self._known else next(iter(self._of_class(prefix, form)), own)
         return self._known.get(name)
 
     def accept(self, prefix: bytes, label: Accepted, entries: Mapping[bytes, Entry], view: View) -> None:
-        """Record what a class accepts now, for the next start as well.
-
-        Args:
-            prefix: The full etcd prefix that it is bound at.
-            label: The class, and the keys that this is about.
-            entries: Full etcd key to entry.
-        """
+        """Record what a class accepts now, by full etcd key, for the next start as well."""
         name = prefix, label.form, label.shape
         known = self._known.get(name)
         if known is not None and (known.entries, known.accepted) == (entries, label):

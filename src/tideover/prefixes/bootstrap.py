@@ -33,13 +33,8 @@ _MOST_VALUES = 1_000_000
 def read_bootstrap(path: Path, *, base: str, encryption: Encryption | None = None) -> dict[bytes, Entry]:
     """Return the configuration in a file, by full key in etcd; the revisions are 0, because they may be another's.
 
-    Args:
-        path: The file; links are followed.
-        base: The etcd prefix of all configuration keys.
-        encryption: What opens a snapshot that is sealed.
-
-    Raises:
-        ValueError: There is no such file, or it is of no use; the message names it and shows no value.
+    Links are followed; `encryption` opens a sealed snapshot. Raises `ValueError` if there is no such file, or the
+    file is of no use; the message names the file and shows no value.
     """
     try:
         found = read_plain_or_snapshot(path, base=base, encryption=encryption)
@@ -61,17 +56,12 @@ def read_bootstrap(path: Path, *, base: str, encryption: Encryption | None = Non
 def read_plain_or_snapshot(
     path: Path, *, base: str, encryption: Encryption | None = None
 ) -> Snapshot | Mapping[bytes, bytes]:
-    """Return what an operator's file holds: a snapshot, or values by full key.
-
-    Args:
-        path: The file; links are followed.
-        base: The etcd prefix of all configuration keys.
-        encryption: What opens a snapshot that is sealed.
+    """Return what an operator's file holds: a snapshot, sealed or not, or values by full key. Links are followed.
 
     Raises:
-        OSError: It cannot be read.
-        SnapshotCorrupt: It is a damaged snapshot, or one that cannot be opened.
-        Malformed: It is something else; the message shows no value.
+        OSError: The file cannot be read.
+        SnapshotCorrupt: The file is a damaged snapshot, or one that cannot be opened.
+        Malformed: The file is something else; the message shows no value.
     """
     data = read_named(path, most=_MOST_BYTES)
     if is_sealed(data):

@@ -27,11 +27,7 @@ class Doubts:
 
     @contextmanager
     def looking(self, look: Callable[[], object]) -> Iterator[None]:
-        """Look at a watch now, and again and again while the body runs.
-
-        Args:
-            look: Must not wait.
-        """
+        """Look at a watch now, and again and again while the body runs; `look` must not wait."""
         look()
         self._looks[look] = None
         try:

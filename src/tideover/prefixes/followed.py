@@ -33,12 +33,7 @@ TakeChanges = Callable[[Mapping[bytes, Entry | None], int], None]
 
 
 class Followed:
-    """One followed prefix.
-
-    Attributes:
-        view: What is known of it.
-        keeper: What keeps it on disk; None if nothing does.
-    """
+    """One followed prefix: its view, and what keeps the view on disk; None if nothing does."""
 
     def __init__(self, view: View, keeper: Snapshotter | None, following: Following) -> None:
         self.view = view
@@ -63,13 +58,9 @@ class Followed:
 
 
 def at_start(followed: Iterable[Followed], base: str) -> dict[str, Entry]:
-    """Return the followed configuration that a start without etcd begins with, by key. Blocks.
+    """Return the followed configuration that a start without etcd begins with, by key without `base`. Blocks.
 
     That is what an earlier process has left on disk, and where it has left nothing, the bootstrap file.
-
-    Args:
-        followed: The prefixes.
-        base: What full keys begin with, and the keys that are returned do not.
     """
     known: dict[str, Entry] = {}
     for each in followed:
@@ -79,17 +70,7 @@ def at_start(followed: Iterable[Followed], base: str) -> dict[str, Entry]:
 
 
 class Following:
-    """Makes what is needed to follow a prefix, in the same way for all of a coordinator's.
-
-    Args:
-        namespaces: Where else to look for what is not there.
-        bootstrap: Configuration by full key, for keys that neither etcd nor a snapshot knows.
-
-    Attributes:
-        doubts: Has all watches looked at together; to be run in the background.
-        writer: Writes all snapshots; likewise.
-        rights_every: Seconds between two looks at whether what is followed may still be read.
-    """
+    """Makes what is needed to follow a prefix, in the same way for all of a coordinator's."""
 
     def __init__(
         self,
@@ -101,15 +82,15 @@ class Following:
         bootstrap: Mapping[bytes, Entry],
     ) -> None:
         self._client = client
-        self._namespaces = namespaces
-        self._bootstrap = bootstrap
+        self._namespaces = namespaces  # where else to look for what is not there
+        self._bootstrap = bootstrap  # by full key, for keys that neither etcd nor a snapshot knows
         self._options = options
         self._identity = identity
-        self.doubts = Doubts(client.state, client.ticker)
+        self.doubts = Doubts(client.state, client.ticker)  # run in the background, as `writer` is
         self.writer = SnapshotWriter(client.clock, client.home)
         self._writers = anyio.CapacityLimiter(_WRITERS)
         self._folder = _snapshot_folder(options)
-        self.rights_every = RIGHTS_EVERY
+        self.rights_every = RIGHTS_EVERY  # seconds between two looks at whether what is followed may still be read
         self._rules = ViewRules(rights_every=self.rights_every) if options.has_identity else ViewRules()
 
     def follow(
@@ -121,14 +102,10 @@ class Following:
         exclude: tuple[str, ...] = (),
         may_save: Callable[[], bool] = lambda: True,
     ) -> Followed:
-        """Return what follows a prefix; nothing happens before it is run.
+        """Return what follows a whole prefix in etcd; nothing happens before it is run.
 
-        Args:
-            prefix: The whole prefix in etcd.
-            component: For whom.
-            on_change: Called with what has changed (None: deleted), and the revision.
-            exclude: Whole prefixes of keys that must not be written to disk.
-            may_save: Returns whether the content may be written to disk now.
+        `on_change` is called with what has changed (None: deleted), and the revision. Keys that begin with a whole
+        prefix in `exclude` are not written to disk, and the others only while `may_save` returns True.
         """
         start, excluded = prefix.encode(), tuple(each.encode() for each in exclude)
         view = View(

@@ -53,11 +53,7 @@ _AFTER_EXCESS = 60.0
 
 
 class Follower:
-    """Keeps one view up to date.
-
-    Args:
-        namespaces: Where else to look, once, if there is nothing; None means nowhere.
-    """
+    """Keeps one view up to date; `namespaces` is where else to look, once, if etcd has nothing there."""
 
     def __init__(
         self,

@@ -16,26 +16,18 @@ from tideover.policies import StalenessLimit
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """What is known about how fresh a view is.
+    """What is known about how fresh a view is. All times are monotonic seconds; minus infinity if there is none.
 
-    Two reads are remembered that the view has not caught up with: the oldest, because under constant traffic
-    newer ones could replace each other without end, and the newest, because it says the most in the end.
-
-    Attributes:
-        reached: The revision the view's content corresponds to.
-        synced_at: Monotonic seconds of the newest moment proven in sync; minus infinity if there is none.
-        asked_at: When the oldest such linearizable read was sent.
-        wanted: Its revision; 0 if the view lags behind nothing.
-        newest_at: When the newest such read was sent, if it is not the oldest.
-        newest: Its revision; 0 if there is none.
+    Two linearizable reads are remembered that the view has not caught up with: the oldest, because under constant
+    traffic newer ones could replace each other without end, and the newest, because it says the most in the end.
     """
 
-    reached: int = 0
-    synced_at: float = -math.inf
-    asked_at: float = -math.inf
-    wanted: int = 0
-    newest_at: float = -math.inf
-    newest: int = 0
+    reached: int = 0  # the revision that the view's content corresponds to
+    synced_at: float = -math.inf  # the newest moment proven in sync
+    asked_at: float = -math.inf  # when the oldest such read was sent
+    wanted: int = 0  # its revision; 0 if the view lags behind nothing
+    newest_at: float = -math.inf  # when the newest such read was sent, if it is not the oldest
+    newest: int = 0  # its revision; 0 if there is none
 
     @property
     def lags(self) -> bool:
@@ -43,15 +35,7 @@ class Freshness:
         return self.wanted > self.reached
 
     def asked(self, sent_at: float, revision: int) -> Freshness:
-        """Apply a linearizable read made elsewhere.
-
-        Args:
-            sent_at: When it was sent, in monotonic seconds.
-            revision: The revision in its answer.
-
-        Returns:
-            In sync as of `sent_at` if the view has reached that revision, else waiting for it.
-        """
+        """Apply a linearizable read made elsewhere: in sync as of `sent_at` once its revision is reached."""
         if self.reached >= revision:
             return replace(self, synced_at=max(self.synced_at, sent_at))
         if sent_at <= max(self.synced_at, self.asked_at, self.newest_at):
@@ -61,29 +45,15 @@ class Freshness:
         return replace(self, newest_at=sent_at, newest=revision)
 
     def moved(self, revision: int) -> Freshness:
-        """Apply an event or a full read: the content now corresponds to `revision`.
-
-        Args:
-            revision: The revision.
-
-        Returns:
-            In sync as of the newest read that this catches up with.
-        """
+        """Apply an event or a full read of `revision`: in sync as of the newest read that this catches up with."""
         return replace(self, reached=max(self.reached, revision))._caught_up(revision, math.inf)
 
     def confirmed(self, requested_at: float, revision: int) -> Freshness:
         """Apply a progress reply of the watch: nothing happened below `revision`.
 
-        It counts only for a read whose revision it carries and after which it was requested, and only from a
-        member whose replies do not overtake events still queued (`progress_is_ordered`). It never moves `reached`,
-        the point from which a watch resumes.
-
-        Args:
-            requested_at: When the reply was asked for, in monotonic seconds.
-            revision: The revision it carries.
-
-        Returns:
-            In sync as of that read, if the reply answers it.
+        The reply counts only for a read whose revision it carries and after which it was requested, and only from
+        a member whose replies do not overtake events still queued (`progress_is_ordered`). It never moves
+        `reached`, the point from which a watch resumes.
         """
         return self._caught_up(revision, requested_at)
 
@@ -98,11 +68,7 @@ class Freshness:
     def compared(self, sent_at: float) -> Freshness:
         """Apply a linearizable comparison of the whole prefix that found no difference.
 
-        Args:
-            sent_at: When it was sent, in monotonic seconds.
-
-        Returns:
-            In sync as of `sent_at`, and waiting for nothing that was asked before.
+        In sync as of `sent_at`, and waiting for nothing that was asked before.
         """
         synced_at = max(self.synced_at, sent_at)
         if self.newest and sent_at < self.newest_at:
@@ -117,10 +83,8 @@ class Freshness:
 def progress_is_ordered(version: str) -> bool:
     """Whether a member's progress replies come after all events they speak for.
 
-    Before 3.4.25 and 3.5.8 they overtake events still queued (etcd #15220).
-
-    Args:
-        version: The member's version, such as `"3.5.1"`; anything else counts as not ordered.
+    Before 3.4.25 and 3.5.8 they overtake events still queued (etcd #15220). A version that is not like `"3.5.1"`
+    counts as not ordered.
     """
     try:
         major, minor, patch = (decimal(part, "a version") for part in version.split("-")[0].split(".")[:3])
@@ -139,16 +103,7 @@ class Verdict(StrEnum):
 
 
 def judge(limit: StalenessLimit | None, age: float, *, has_default: bool) -> Verdict:
-    """Decide what to do with a value of a certain age.
-
-    Args:
-        limit: The prefix's limit; None serves at any age.
-        age: Seconds.
-        has_default: Whether the caller gave a default.
-
-    Returns:
-        Whether to serve the value, the default, or to raise `TooStale`.
-    """
+    """Decide whether to serve a value of `age` seconds, the default, or `TooStale`; no limit serves any age."""
     if limit is None or age <= limit.max_stale or limit.on_stale == "serve":
         return Verdict.SERVE
     return Verdict.DEFAULT if limit.on_stale == "default" and has_default else Verdict.RAISE

@@ -41,22 +41,7 @@ NOT_WRITTEN = (OSError, KeysUnusable, SnapshotSealed)
 
 
 class Snapshotter:
-    """Keeps the snapshot of one view.
-
-    Args:
-        file: Where its snapshot lives.
-        exclude: Full prefixes of keys that must not be written to disk.
-        may_save: Returns whether the content is believed; while it is not, the disk keeps what was before.
-        writers: How many write at the same time, of all that share it: two hundred prefixes do not take forty
-            threads.
-
-    Attributes:
-        error: Why the last write failed; None if it did not.
-        restored: Whether it is known what an earlier process has left.
-        saved_at: When it was written last, or that was tried, in monotonic seconds.
-        size: Bytes on disk; 0 if nothing is there.
-        view: What it is of.
-    """
+    """Keeps the snapshot of one view."""
 
     def __init__(
         self,
@@ -69,19 +54,19 @@ class Snapshotter:
         may_save: Callable[[], bool] = lambda: True,
         writers: anyio.CapacityLimiter,
     ) -> None:
-        self.error: str | None = None
-        self.restored = False
-        self.size = 0
+        self.error: str | None = None  # why the last write failed; None if it did not
+        self.restored = False  # whether it is known what an earlier process has left
+        self.size = 0  # bytes on disk; 0 if nothing is there
         self.view = view
         self._file = file
         self._identity = identity
         self._clock = clock
-        self._exclude = exclude
-        self._may_save = may_save
-        self._writers = writers
+        self._exclude = exclude  # full prefixes of keys that must not be written to disk
+        self._may_save = may_save  # while the content is not believed, the disk keeps what was before
+        self._writers = writers  # of all that share it: two hundred prefixes do not take forty threads
         self._saved_content = (0, 0, "")
         self._saved_synced_at = -math.inf
-        self.saved_at = -math.inf
+        self.saved_at = -math.inf  # when it was written last, or that was tried, in monotonic seconds
         self._written_at = -math.inf
 
     def __repr__(self) -> str:
@@ -202,11 +187,7 @@ class Snapshotter:
         return self._content() == self._saved_content
 
     def due_in(self, turn: float) -> float:
-        """Return seconds until a write is due; infinity if there is nothing to write.
-
-        Args:
-            turn: Seconds for which a write waits that only confirms what is on disk.
-        """
+        """Return seconds until a write is due, infinity if none is; mere confirmation of the file waits `turn`."""
         view = self.view
         since = self._clock.monotonic() - self.saved_at
         if not (self.restored and view.synced):

@@ -39,24 +39,18 @@ class ViewTooLarge(TideoverError):
 
 @dataclass(frozen=True, slots=True)
 class ViewRules:
-    """The numbers of a view.
+    """The numbers of a view; durations are seconds.
 
-    Attributes:
-        live_limit: Seconds since the last proof for which content counts as live.
-        silence_limit: Seconds without an answer to a progress request after which a watch counts as dead.
-        full_read_every: Seconds between full reads, which bound whatever a watch could miss.
-        rights_every: Seconds between two looks at whether this client may still read the prefix: an open watch
-            goes on delivering when it may not. Infinite where etcd is not told who this client is.
-        max_keys: How many keys a view may hold.
-        max_bytes: How many bytes of keys and values a view may hold.
+    An open watch goes on delivering what this client may not read any more, hence `rights_every`. That is infinite
+    where etcd is not told who this client is.
     """
 
-    live_limit: float = 12.0
-    silence_limit: float = 10.0
-    full_read_every: float = 600.0
-    rights_every: float = math.inf
+    live_limit: float = 12.0  # since the last proof, for which content counts as live
+    silence_limit: float = 10.0  # without an answer to a progress request, after which a watch counts as dead
+    full_read_every: float = 600.0  # between full reads, which bound whatever a watch could miss
+    rights_every: float = math.inf  # between two looks at whether this client may still read the prefix
     max_keys: int = 100_000
-    max_bytes: int = 64 * 1024 * 1024
+    max_bytes: int = 64 * 1024 * 1024  # of keys and values
 
 
 class Origin(StrEnum):
@@ -78,25 +72,8 @@ _NOTHING, _BOOTSTRAP = _SILENT
 class View:
     """The last known content of a prefix.
 
-    Args:
-        left_out: Prefixes of keys that are in no snapshot, which says nothing about them.
-        bootstrap: What is served of keys that neither etcd nor a snapshot knows.
-        on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
-            after `entries` has it.
-
-    Attributes:
-        entries: Key to entry.
-        freshness: How fresh that is.
-        origin: Who gave the content.
-        changed: Fires when content, freshness or trouble changed.
-        denied: Why a quorum refuses to let this client read the prefix; None while it does not.
-        trouble: The last trouble in following; None while all is well.
-        history: The history the content is of.
-        resets: How often another history was taken over.
-        size: Bytes of all keys and values.
-        component: Whose it is.
-        rules: The numbers.
-        bootstrapped: The keys whose values are from `bootstrap`.
+    `on_change` is called with what changed (key to its new entry, or None for a deleted key) and the revision,
+    after `entries` has it.
     """
 
     def __init__(
@@ -114,27 +91,22 @@ class View:
         self.entries: dict[bytes, Entry] = {}
         self.freshness = Freshness()
         self.origin = Origin.NOTHING
-        self.changed = Broadcast()
-        self.denied: PermissionDenied | None = None
-        self.trouble: TideoverError | None = None
-        self.history = identity.history
-        self.resets = 0
+        self.changed = Broadcast()  # fires when content, freshness or trouble changed
+        self.denied: PermissionDenied | None = None  # why a quorum refuses to let this client read the prefix
+        self.trouble: TideoverError | None = None  # the last in following; None while all is well
+        self.history = identity.history  # the one that the content is of
+        self.resets = 0  # how often another history was taken over
         self.rules = rules
         self.component: Component = client.component
-        self.bootstrapped: frozenset[bytes] = frozenset()
-        self._bootstrap = bootstrap or {}
+        self.bootstrapped: frozenset[bytes] = frozenset()  # the keys whose values are from `bootstrap`
+        self._bootstrap = bootstrap or {}  # what is served of keys that neither etcd nor a snapshot knows
         self._cluster = client.state
         self._identity = identity
         self._clock = client.clock
         self._on_change = on_change
-        self.size = 0
+        self.size = 0  # bytes of all keys and values
         self._member_read_at = -math.inf
-        self._left_out = left_out
-
-    def __repr__(self) -> str:
-        """Show the prefix, where its content comes from, and how much it is."""
-        source = self.source or "empty"
-        return f"<View {self.name} {source} revision {self.freshness.reached}, {len(self.entries)} keys>"
+        self._left_out = left_out  # prefixes of keys that are in no snapshot, which says nothing about them
 
     @property
     def name(self) -> str:
@@ -235,26 +207,14 @@ class View:
         freshness: Freshness,
         history: Epoch,
     ) -> None:
-        """Begin with the content of a snapshot.
-
-        Args:
-            entries: Key to entry.
-            freshness: The snapshot's revision, and when it was proven in sync, in this process's monotonic
-                seconds.
-            history: The history it is of.
-        """
+        """Begin with the content of a snapshot; `freshness` is in this process's monotonic seconds."""
         self.freshness, self.history = freshness, history
         self.origin = Origin.DISK
         content, bootstrapped = self.at_start(entries)
         self._replace(content, freshness.reached, bootstrapped=bootstrapped)
 
     def take_quorum(self, found: RangeResult, sent_at: float, history: Epoch) -> None:
-        """Take over a linearizable full read.
-
-        Args:
-            sent_at: When it was asked for, in monotonic seconds.
-            history: The history it is of.
-        """
+        """Apply a linearizable full read of `history` that was asked for at `sent_at`, in monotonic seconds."""
         self._enter(history)
         self.origin = Origin.QUORUM
         self.denied = self.trouble = None
@@ -291,14 +251,7 @@ class View:
         return max(known, key=lambda item: item[1].mod_revision, default=None)
 
     def take_member(self, found: RangeResult) -> bool:
-        """Take over a serializable full read, unless it is older than what is known.
-
-        Args:
-            found: The prefix, as one member knows it.
-
-        Returns:
-            Whether it was taken.
-        """
+        """Apply a serializable full read, unless it is older than what is known; return whether it was applied."""
         header = found.header
         if self.synced and self.current and header.revision < self.freshness.reached:
             return False
@@ -315,10 +268,7 @@ class View:
         self._member_read_at = max(self._member_read_at, sent_at)
 
     def take_events(self, events: Sequence[Event]) -> None:
-        """Apply events of a watch.
-
-        Args:
-            events: Whole revisions, in order.
+        """Apply events of a watch: whole revisions, in order.
 
         Raises:
             ViewTooLarge: The view has outgrown its limit; the events from there on are not applied.
@@ -350,14 +300,9 @@ class View:
         self._move(self.freshness.confirmed(requested_at, revision))
 
     def take_comparison(self, found: RangeResult, sent_at: float) -> bool:
-        """Apply a linearizable look at what has changed since the view's revision.
+        """Apply a linearizable look at what has changed since the view's revision; return whether nothing has.
 
-        Args:
-            found: The keys changed since, and how many keys there are in all.
-            sent_at: When it was asked for, in monotonic seconds.
-
-        Returns:
-            Whether nothing has.
+        `found` has the keys changed since, and counts all keys; `sent_at` is in monotonic seconds.
         """
         same = not found.entries and found.count == len(self.entries)
         if same:

@@ -147,20 +147,15 @@ class LeaseGrants:
 
 
 class _Together:
-    """Anchors that are made in one transaction.
-
-    Attributes:
-        ended: Set when there is nothing more to wait for.
-        made: The header of the answer if all were made.
-    """
+    """Anchors that are made in one transaction."""
 
     __slots__ = ("deadline", "ended", "made", "puts")
 
     def __init__(self) -> None:
         self.puts: list[Put] = []
         self.deadline = math.inf
-        self.ended = anyio.Event()
-        self.made: Header | None = None
+        self.ended = anyio.Event()  # set when there is nothing more to wait for
+        self.made: Header | None = None  # the header of the answer if all were made
 
     def add(self, put: Put, deadline: float) -> None:
         self.puts.append(put)

@@ -14,11 +14,7 @@ from tideover.types import Entry
 
 
 def anchors(base: str) -> bytes:
-    """Return what the keys of sessions themselves begin with, each followed by its lease in hexadecimal digits.
-
-    Args:
-        base: What all keys begin with.
-    """
+    """Return what the keys of sessions themselves begin with, each followed by its lease in hexadecimal digits."""
     return f"{base}tideover/sessions/".encode()
 
 
@@ -55,14 +51,7 @@ class Notice:
         return self._reason
 
     async def wait(self) -> str:
-        """Wait until it happens.
-
-        Returns:
-            Why.
-
-        Raises:
-            WrongLoop: This is another event loop than the coordinator's.
-        """
+        """Wait until it happens; return why. Raises `WrongLoop`: this is not the coordinator's event loop."""
         self._loop.check(self)
         if self._event is None:
             self._event = anyio.Event()
@@ -84,10 +73,9 @@ class Notice:
             call()
 
     def then(self, call: Callable[[], object]) -> None:
-        """Call something when it happens, or soon if it has: takes no task that waits.
+        """Call something in the event loop when it happens, or soon if it has: takes no task that waits.
 
-        Args:
-            call: Called in the event loop; must not wait, and must not raise.
+        `call` must not wait, and must not raise.
         """
         if self._reason is None:
             self._calls.append(call)
@@ -107,16 +95,11 @@ class Notice:
 
 
 class Unwatched:
-    """Keys that are not watched yet, each with something that its watcher needs.
-
-    Attributes:
-        keys: Those keys, in the order in which they were made.
-        came: Set when there is one; its reader replaces it before looking.
-    """
+    """Keys that are not watched yet, each with something that its watcher needs."""
 
     def __init__(self) -> None:
-        self.keys: list[tuple[LeasedKey, Any]] = []
-        self.came = anyio.Event()
+        self.keys: list[tuple[LeasedKey, Any]] = []  # in the order in which they were made
+        self.came = anyio.Event()  # set when there is a key; its reader replaces it before looking
 
     def put(self, own: LeasedKey, watch: object) -> None:
         """Have a key watched soon."""

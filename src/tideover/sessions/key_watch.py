@@ -50,14 +50,7 @@ class _LoginSpentError(StoreFault):
 
 
 class LeaseWatch:
-    """The watching of one lease's keys; made by `KeyWatches.begin`, and over with the lease.
-
-    Attributes:
-        unwatched: Takes each new key of the lease.
-        tenure: The lease.
-        forget: Called with a key that is gone, and what has become of it.
-        silence: Returns the seconds since the last sign of life of what watches them; infinity if nothing does.
-    """
+    """The watching of one lease's keys; made by `KeyWatches.begin`, and over with the lease."""
 
     __slots__ = ("forget", "silence", "tenure", "unwatched")
 
@@ -68,10 +61,10 @@ class LeaseWatch:
         forget: Callable[[LeasedKey, str], object],
         silence: Callable[[], float],
     ) -> None:
-        self.unwatched = unwatched
-        self.silence = silence
+        self.unwatched = unwatched  # takes each new key of the lease
+        self.silence = silence  # seconds since the last sign of life of what watches; infinity if nothing does
         self.tenure = tenure
-        self.forget = forget
+        self.forget = forget  # called with a key that is gone, and what has become of it
 
     def lose(self, own: LeasedKey, why: str) -> None:
         """Record that a key is gone."""
@@ -82,17 +75,11 @@ class LeaseWatch:
 
 @dataclass(slots=True, eq=False)
 class _KeyWatch:
-    """The watch of one key.
-
-    Attributes:
-        own: The key.
-        lease: On whose behalf.
-        start: The first revision that has not been seen.
-    """
+    """The watch of one key, on behalf of a lease."""
 
     own: LeasedKey
     lease: LeaseWatch
-    start: int
+    start: int  # the first revision that has not been seen
 
     @property
     def range(self) -> tuple[bytes, bytes | None]:
@@ -126,17 +113,11 @@ class _KeyWatch:
 
 @dataclass(slots=True, eq=False)
 class _AnchorsWatch:
-    """The watch of all anchors.
+    """The watch of all anchors."""
 
-    Attributes:
-        prefix: What they begin with.
-        leases: The leases by their anchors.
-        start: The first revision that has not been seen.
-    """
-
-    prefix: bytes
-    leases: dict[bytes, LeaseWatch]
-    start: int
+    prefix: bytes  # what the anchors begin with
+    leases: dict[bytes, LeaseWatch]  # by their anchors
+    start: int  # the first revision that has not been seen
 
     @property
     def range(self) -> tuple[bytes, bytes | None]:
@@ -175,11 +156,7 @@ class _AnchorsWatch:
 
 
 class KeyWatches:
-    """Watches the keys of all sessions of a coordinator.
-
-    Args:
-        prefix: What the anchors of these sessions begin with, and no others.
-    """
+    """Watches the keys of all sessions of a coordinator; their anchors, and no others, begin with `prefix`."""
 
     def __init__(self, prefix: bytes, *, direct: DirectCalls, clock: Clock, ticker: Ticker) -> None:
         self._direct = direct
@@ -218,8 +195,7 @@ class KeyWatches:
     def begin(self, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]) -> LeaseWatch:
         """Watch the anchor of a lease until the lease is lost; what is returned watches its other keys.
 
-        Args:
-            forget: Called with a key that is gone, and why.
+        `forget` is called with a key that is gone, and why.
         """
         first = tenure.anchor.create_revision + 1
         if not self._leases and self._group is None:

@@ -40,18 +40,11 @@ _SWEEPS_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class OrphanedKeys:
-    """A key to be deleted.
-
-    Attributes:
-        full: The key in etcd.
-        create_revision: The revision at which it came to be; None if that is not known, because the write that
-            makes it may still be under way.
-        guard: The anchor's revision that the write was guarded by.
-    """
+    """A key to be deleted."""
 
     full: bytes
-    create_revision: int | None
-    guard: int
+    create_revision: int | None  # None if it is not known: the write that makes the key may still be under way
+    guard: int  # the anchor's revision that the write was guarded by
 
 
 @dataclass(slots=True)
@@ -65,12 +58,7 @@ class _Attempt:
 
 
 class SessionKeys:
-    """The keys under one lease.
-
-    Args:
-        gateway: The way for writes, which an outage may refuse.
-        direct: The way for deleting, which an outage may not refuse.
-    """
+    """The keys under one lease."""
 
     def __init__(
         self,
@@ -84,8 +72,8 @@ class SessionKeys:
     ) -> None:
         self._watch = watches.begin(tenure, self.forget)
         self._tenure = tenure
-        self._gateway = gateway
-        self._direct = direct
+        self._gateway = gateway  # for writes, which an outage may refuse
+        self._direct = direct  # for deleting, which an outage may not refuse
         self._clock = clock
         self._policy = policy
         self._keys: dict[bytes, LeasedKey] = {}
@@ -273,11 +261,7 @@ class SessionKeys:
         raise KeyTaken(f"{own.key!r} exists, and is not this session's", key=own.key)
 
     def _take_anchor(self, found: RangeResult) -> None:
-        """Go on from the anchor's present revision; if it is gone, that is the end.
-
-        Raises:
-            SessionLost: It is gone.
-        """
+        """Go on from the anchor's present revision. Raises `SessionLost`: the anchor is gone."""
         anchor = self._tenure.anchor
         entry = found.entries.get(anchor.full)
         if entry is None or entry.create_revision != anchor.create_revision:
@@ -329,11 +313,7 @@ class SessionKeys:
             del self._keys[own.full]
 
     async def sweep(self) -> Fault | None:
-        """Delete all debris, many pieces at once: while it takes, the lease cannot be proven.
-
-        Returns:
-            What prevented it; None if there is none left.
-        """
+        """Delete all debris, many pieces at once: the lease cannot be proven before. Return what prevented it."""
         faults: list[Fault] = []
         limiter = anyio.CapacityLimiter(_SWEEPS_AT_ONCE)
 
@@ -365,11 +345,7 @@ class SessionKeys:
             raise public_error(exc.fault, doing=f"clear away {full!r}", writes=False) from exc
 
     async def _delete(self, debris: OrphanedKeys, timeout: float) -> None:
-        """Delete one piece of debris. Doing so twice at the same time does no harm.
-
-        Raises:
-            StoreFault: Whether it is gone is not known.
-        """
+        """Delete one piece of debris; twice at once does no harm. Raises `StoreFault`: it may not be gone."""
         if self._tenure.lost:
             return
         created = debris.create_revision
@@ -388,8 +364,7 @@ class SessionKeys:
     async def _fence(self, debris: OrphanedKeys, timeout: float) -> int:
         """Write the anchor again, so that a write still under way is refused when it arrives.
 
-        Returns:
-            The revision at which the key has been made under this lease; 0 if it has not, and never will be.
+        Returns the revision at which the key has been made under this lease; 0 if it has not, and never will be.
         """
         anchor, lease = self._tenure.anchor, self._tenure.lease_id
         if anchor.mod_revision <= debris.guard:

@@ -16,31 +16,20 @@ from tideover.types import Header, SessionState
 class LeaseState:
     """One lease, from its grant to its end.
 
-    Args:
-        anchor: The session's own key: there as long as the lease is, and so the witness of it.
-        known: The header of the grant.
-        member: Where the lease is renewed at first.
-
-    Attributes:
-        lost: Given when it has ended, for good.
-        changed: Fires whenever any of this changed.
-        on_change: Called whenever any of this changed, in any thread.
-        on_hurry: Called when there is reason not to wait for the next renewal.
-        proven_at: When the last proof came in, in boot-time seconds.
-        turned: Called when it is in doubt, out of doubt again, or over, with None, and when it is renewed
-            elsewhere from now on, with the member that it has left.
+    `turned` is called when the lease is in doubt, out of doubt again, or over, with None, and when the lease is
+    renewed elsewhere from now on, with the member that it has left.
     """
 
     def __init__(
         self, lease: Lease, *, lease_id: int, anchor: LeasedKey, known: Header, clock: Clock, member: str
     ) -> None:
         self.lease_id = lease_id
-        self.anchor = anchor
-        self.lost = Notice()
-        self.changed = Broadcast()
-        self.on_change: Callable[[], object] = _nothing
-        self.on_hurry: Callable[[], object] = _nothing
-        self.proven_at = lease.sent_at
+        self.anchor = anchor  # the session's own key: there as long as the lease is, and so the witness of it
+        self.lost = Notice()  # given when the lease has ended, for good
+        self.changed = Broadcast()  # fires whenever any of this changed
+        self.on_change: Callable[[], object] = _nothing  # called whenever any of this changed, in any thread
+        self.on_hurry: Callable[[], object] = _nothing  # called when there is reason not to wait for a renewal
+        self.proven_at = lease.sent_at  # when the last proof came in, in boot-time seconds
         self.turned: Callable[[LeaseState, str | None], object] = lambda lease, left: None
         self._lease = lease
         # Of terms only proven ones count: a member about to stand for election may show one that never rules.
@@ -111,13 +100,7 @@ class LeaseState:
         return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)
 
     def prove(self, sent_at: float, acknowledged: float, header: Header) -> None:
-        """Record a renewal that was proven.
-
-        Args:
-            sent_at: When it was sent, in boot-time seconds.
-            acknowledged: The TTL in its answer.
-            header: The proof's header.
-        """
+        """Record a renewal that was proven: when it was sent, in boot-time seconds, and the TTL in its answer."""
         was_failing = self.failing
         self.proven_at = self._clock.boot()
         self._known = newest_of(self._known, header)
@@ -136,8 +119,7 @@ class LeaseState:
     def learn(self, header: Header, known: Header) -> None:
         """Record the header of a linearizable answer; one of another history ends the lease.
 
-        Args:
-            known: What was known when the question was sent.
+        `known` is the header that was known when the question was sent.
         """
         if header.cluster_id == known.cluster_id and header.revision >= known.revision:
             # The usual answer, of the same history. Its term says nothing: see `rules`.

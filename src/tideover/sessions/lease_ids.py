@@ -16,21 +16,14 @@ _LEAST, _MANY = 0x1000_0000, 0x7000_0000
 
 
 class LeaseIds:
-    """Draws lease ids.
-
-    Args:
-        random: Returns so many random bytes.
-
-    Attributes:
-        prefix: The hexadecimal digits that all of them begin with.
-    """
+    """Draws lease ids; `random` returns so many random bytes."""
 
     __slots__ = ("_next", "_owner", "prefix")
 
     def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
         self._owner = _LEAST + int.from_bytes(random(4)) % _MANY
         self._next = int.from_bytes(random(4))
-        self.prefix = f"{self._owner:0{_DIGITS}x}"
+        self.prefix = f"{self._owner:0{_DIGITS}x}"  # the hexadecimal digits that all ids begin with
 
     def draw(self) -> int:
         """Return an id that was not drawn before."""

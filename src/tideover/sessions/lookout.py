@@ -35,18 +35,14 @@ class Watched(Protocol):
 
 
 class Lookout:
-    """Looks at the clock for what has deadlines.
-
-    Attributes:
-        bound: How many bodies rely on what is watched.
-    """
+    """Looks at the clock for what has deadlines."""
 
     def __init__(self, ticker: Ticker, clock: Clock) -> None:
         self._clock = clock
         self._watched: dict[Watched, None] = {}
         self._changed: dict[Watched, None] = {}
         self._next = math.inf
-        self.bound = 0
+        self.bound = 0  # how many bodies rely on what is watched
         self._tick = ticker.every(math.inf, self._look)
 
     def add(self, watched: Watched) -> None:

@@ -31,12 +31,7 @@ from tideover.types import Component
 
 
 class SessionPool(Part):
-    """Opens sessions and sees to it that none is left behind.
-
-    Attributes:
-        own_anchors: What the anchors of these sessions begin with, and no others; empty before `begin`.
-        of_locks: The sessions that locks share, by ttl; they may be lost.
-    """
+    """Opens sessions and sees to it that none is left behind."""
 
     def __init__(self, client: Client, *, policy: RetryPolicy) -> None:
         self._client = client
@@ -48,11 +43,11 @@ class SessionPool(Part):
         self._grants = LeaseGrants(client.state, clock=client.clock, policy=policy, base=client.base)
         self._lookout = Lookout(client.ticker, client.clock)
         self._renewer: LeaseRenewer | None = None
-        self.own_anchors = b""
+        self.own_anchors = b""  # what their anchors begin with, and no others; empty before `begin`
         self._ids: LeaseIds | None = None
         self._watches: KeyWatches | None = None
         self._sessions: dict[Session, None] = {}
-        self.of_locks: dict[int, Session] = {}
+        self.of_locks: dict[int, Session] = {}  # shared by locks, by ttl; they may be lost
         self._opening: dict[int, anyio.Lock] = {}
         self._life = Lifecycle()
 
@@ -78,10 +73,7 @@ class SessionPool(Part):
     async def shared(self, ttl: int) -> Session:
         """Return the session that all locks of a TTL share; a new one if it is lost, or there is none yet.
 
-        The pool closes the session.
-
-        Raises:
-            TideoverError: As of `open`.
+        The pool closes the session. Raises `TideoverError` as `open` does.
         """
         async with self._opening.setdefault(ttl, anyio.Lock(fast_acquire=True)):
             session = self.of_locks.get(ttl)
@@ -95,13 +87,7 @@ class SessionPool(Part):
     async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:
         """Open a session that is not shared; its opener closes it, with `close`.
 
-        Args:
-            ttl: Seconds that etcd waits for a renewal; whole.
-            strict: Whether passing its deadline is the end of it, for good.
-            component: On whose behalf.
-
-        Returns:
-            The session, renewed and watched from now on.
+        The session is renewed and watched from now on. A `strict` one ends for good when its deadline passes.
 
         Raises:
             TypeError: `ttl` is not a whole number.

@@ -15,22 +15,15 @@ from tideover.types import Header
 
 
 class Turn:
-    """One lease in the renewer's care.
-
-    Attributes:
-        tenure: The lease.
-        holdings: The keys under it.
-        alone: Whether it is renewed alone, because it was refused what others may have been refused for it.
-        hurried: Whether there is reason to renew it sooner than is due.
-    """
+    """One lease in the renewer's care, with the keys under it."""
 
     __slots__ = ("alone", "holdings", "hurried", "tenure")
 
     def __init__(self, tenure: LeaseState, holdings: SessionKeys) -> None:
         self.tenure = tenure
         self.holdings = holdings
-        self.alone = False
-        self.hurried = False
+        self.alone = False  # renewed alone: refused what others may have been refused for it
+        self.hurried = False  # whether there is reason to renew it sooner than is due
 
     @property
     def goes_alone(self) -> bool:
@@ -42,23 +35,13 @@ Answer = tuple[Turn, LeaseResult]
 
 
 class Round:
-    """One renewal of some leases at one member.
-
-    Args:
-        turns: The leases.
-
-    Attributes:
-        sent_at: When it was sent, in boot-time seconds.
-        denied: Whether one member has spoken for all: this user may not.
-        refused: Leases of which the member has refused each by itself, and why.
-        to_sweep: Leases that are proven once what was left behind is cleared away, with the proof's header.
-    """
+    """One renewal of some leases at one member."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
-        self.sent_at = 0.0
-        self.denied = False
-        self.refused: list[tuple[Turn, Fault]] = []
-        self.to_sweep: list[tuple[Turn, LeaseResult, Header]] = []
+        self.sent_at = 0.0  # in boot-time seconds
+        self.denied = False  # whether one member has spoken for all: this user may not
+        self.refused: list[tuple[Turn, Fault]] = []  # each by itself, and why
+        self.to_sweep: list[tuple[Turn, LeaseResult, Header]] = []  # proven once what they left is cleared away
         self._unanswered = {turn.tenure.lease_id: turn for turn in turns}
         self._answered: list[Answer] = []
         # Neither proven nor handed on; with whether why not has been said.
@@ -92,11 +75,7 @@ class Round:
         self._some.set()
 
     async def answers(self) -> list[Answer]:
-        """Return the acknowledgements that have come, a tenth of a second after the first of them at the latest.
-
-        Returns:
-            Those not returned before; empty once no more will come.
-        """
+        """Return new acknowledgements, at most a tenth of a second after the first; none once all have come."""
         await self._some.wait()
         with anyio.move_on_after(GRAIN):
             await self._all.wait()

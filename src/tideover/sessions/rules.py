@@ -33,12 +33,7 @@ _LONGEST = 9_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class LeaseRules:
-    """The numbers of one lease.
-
-    Attributes:
-        ttl: Seconds the lease is asked for; whole, because etcd counts in whole ones.
-        rpc_timeout: Seconds for a renewal and its proof together, and what the link takes.
-        renew_interval: Seconds from one renewal to the next.
+    """The numbers of one lease, in seconds.
 
     Raises:
         TypeError: `ttl` is not a whole number.
@@ -46,9 +41,9 @@ class LeaseRules:
             than any lease.
     """
 
-    ttl: int
-    rpc_timeout: float = RPC_TIMEOUT
-    renew_interval: float = field(init=False, repr=False, compare=False)
+    ttl: int  # whole, because etcd counts in whole seconds
+    rpc_timeout: float = RPC_TIMEOUT  # for a renewal and its proof together, and what the link takes
+    renew_interval: float = field(init=False, repr=False, compare=False)  # from one to the next
 
     def __post_init__(self) -> None:
         """Reject numbers that cannot work."""
@@ -77,27 +72,16 @@ class LeaseRules:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What is known about one lease. All times are seconds of the boot-time clock.
-
-    Attributes:
-        rules: Its numbers.
-        granted: Seconds etcd has granted.
-        sent_at: When the last renewal that is proven was sent, or the grant.
-        acknowledged: The TTL in the answer to it.
-        strict: Whether passing the deadline is the end of it, for good.
-        failing: Why the newest renewal is not proven; None if it is.
-        over: Why it has ended; None while it has not.
-        deadline: Until when it may be believed in, unless `over`.
-    """
+    """What is known about one lease. All times are seconds of the boot-time clock."""
 
     rules: LeaseRules
-    granted: float
-    sent_at: float
-    acknowledged: float = math.inf
-    strict: bool = False
-    failing: str | None = None
-    over: str | None = None
-    deadline: float = field(init=False, repr=False, compare=False)
+    granted: float  # by etcd
+    sent_at: float  # when the last renewal that is proven was sent, or the grant
+    acknowledged: float = math.inf  # the TTL in the answer to it
+    strict: bool = False  # whether passing the deadline is the end of the lease, for good
+    failing: str | None = None  # why the newest renewal is not proven; None if it is
+    over: str | None = None  # why the lease has ended; None while it has not
+    deadline: float = field(init=False, repr=False, compare=False)  # until when to believe in the lease
 
     def __post_init__(self) -> None:
         """Work out the deadline once: it is compared with the clock far more often than it moves."""
@@ -124,13 +108,7 @@ class Lease:
         return self._unproven_until_deadline() if now >= self.deadline else None
 
     def proven(self, sent_at: float, acknowledged: float, *, now: float) -> Lease:
-        """Return the lease after a renewal that was proven.
-
-        Args:
-            sent_at: When it was sent.
-            acknowledged: The TTL in the answer.
-            now: The time.
-        """
+        """Return the lease after a renewal that was proven; `acknowledged` is the TTL in the answer."""
         lease = self.at(now)
         if lease.over is not None or sent_at < lease.sent_at:
             return lease
@@ -160,29 +138,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its reason.
-
-    Attributes:
-        verdict: The verdict.
-        why: The reason, in words; empty if all is well.
-    """
+    """A verdict with its reason."""
 
     verdict: Verdict
-    why: str = ""
+    why: str = ""  # in words; empty if all is well
 
 
 _PROVEN = Judgement(Verdict.PROVEN)
 
 
 def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: Header) -> Judgement:
-    """Say what a renewal is worth.
+    """Say what a renewal is worth, by the headers of its acknowledgement and of a linearizable read made after it.
 
-    Args:
-        ttl: The TTL in its acknowledgement.
-        acknowledged: The acknowledgement's header.
-        read: The header of a linearizable read made after it.
-        shown: Whether that read shows our key, as we have created it and under the lease.
-        known: The newest header known to be of the quorum before the read was sent.
+    `ttl` is in the acknowledgement; `shown` says whether that read shows our key, as we have created it and under
+    the lease; `known` is the newest header known to be of the quorum before the read was sent.
     """
     reset = reset_between(known, read)
     if reset is not None:
@@ -203,14 +172,10 @@ def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: H
 
 
 def reset_between(known: Header, now: Header) -> str | None:
-    """Return why an answer is of another cluster or another history; None if it is not.
+    """Return why an answer is of another cluster or history than a header of the quorum; None if it is not.
 
     Within one history a linearizable answer never has a lower revision than what was known before it was asked
     for. It may have a lower term, see `epoch.marker.catch_up`; what that means is decided in `epoch.tracker`.
-
-    Args:
-        known: A header of the quorum.
-        now: The header of a linearizable answer asked for later.
     """
     if now.cluster_id != known.cluster_id:
         return f"this is another cluster: id {now.cluster_id:x} instead of {known.cluster_id:x}"

@@ -200,19 +200,7 @@ class Session:
         return await self.claim(key, value)
 
     async def claim(self, key: str, value: str | bytes = b"", *, reads: Sequence[Range] = ()) -> LeasedKey:
-        """Do as `put`, and read in the same transaction.
-
-        Args:
-            key: The key.
-            value: Its value.
-            reads: What to read; the answers are in `LeasedKey.reads`.
-
-        Returns:
-            The key.
-
-        Raises:
-            TideoverError: As of `put`.
-        """
+        """Do as `put`, and read in the same transaction; the answers are in `LeasedKey.reads`. Raises as `put`."""
         full = self._writable(key)
         return await self._holdings.write(key, full, value.encode() if isinstance(value, str) else value, reads)
 
@@ -269,11 +257,9 @@ class Session:
     # Life ------------------------------------------------------------------------------------------------------
 
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
-        """Cancel a scope as soon as the session may not be relied upon.
+        """Cancel a scope as soon as the session may not be relied upon; `unbind` it when its body has ended.
 
-        Args:
-            scope: The scope of a body; `unbind` it when the body has ended.
-            at_deadline: Whether passing the deadline is reason enough, or only a loss for good.
+        `at_deadline` says whether passing the deadline is reason enough, or only a loss for good.
         """
         self._home.check(self)
         self.bodies.bind(scope, at_deadline=at_deadline)
@@ -285,9 +271,7 @@ class Session:
     def lose(self, why: str, *, revision: int | None = None) -> None:
         """End the session for good, for a reason from outside.
 
-        Args:
-            why: The reason.
-            revision: Where etcd is in another history, if that is it: what was made at a later one is not in it.
+        `revision` is where etcd is in another history, if that is it: what was made at a later one is not in it.
         """
         self._forgotten = revision is not None and revision < self._tenure.anchor.create_revision
         self._tenure.end(why)
@@ -317,11 +301,8 @@ class Session:
     async def aclose(self, timeout: float) -> str | None:
         """Let writes under way come to their end, then take the lease and its keys away. Again is a no-op.
 
-        Args:
-            timeout: Seconds for all of it. What cannot be revoked ends by itself, a TTL after its last renewal.
-
-        Returns:
-            Why lease and keys may still be in etcd; None if they are known to be gone.
+        `timeout` is seconds for all of it. What cannot be revoked ends by itself, a TTL after its last renewal.
+        Returns why lease and keys may still be in etcd; None if they are known to be gone.
         """
         if self._closed or self._poison is not None:
             return self._left_behind

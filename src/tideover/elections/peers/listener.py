@@ -27,12 +27,7 @@ Answer = Callable[[Message], Verdict]
 
 
 class PeerListener:
-    """Sends messages to other candidates, and answers theirs for the candidacies registered here.
-
-    Attributes:
-        address: Where others reach this process; empty before `open`.
-        rejected: How many messages were malformed, or not signed with a known secret.
-    """
+    """Sends messages to other candidates, and answers theirs for the candidacies registered here."""
 
     def __init__(
         self,
@@ -43,8 +38,8 @@ class PeerListener:
         network: Network | None = None,
     ) -> None:
         self.options = options
-        self.address = ""
-        self.rejected = 0
+        self.address = ""  # where others reach this process; empty before `open`
+        self.rejected = 0  # how many messages were malformed, or not signed with a known secret
         self._keys = Keyring(options.secrets)
         self._towards = towards
         self._monotonic = monotonic

@@ -25,19 +25,12 @@ _LONGEST_PROMISE = 1e9
 
 
 class Kind(StrEnum):
-    """The kind of a message.
+    """The kind of a message."""
 
-    Attributes:
-        ASK: A leader asks a candidate for a promise.
-        PING: A leader asks a candidate whether it is there.
-        JOIN: A candidate asks a leader to list it.
-        RETIRE: A candidate tells a leader that it has withdrawn for good.
-    """
-
-    ASK = "ask"
-    PING = "ping"
-    JOIN = "join"
-    RETIRE = "retire"
+    ASK = "ask"  # a leader asks a candidate for a promise
+    PING = "ping"  # a leader asks a candidate whether it is there
+    JOIN = "join"  # a candidate asks a leader to list it
+    RETIRE = "retire"  # a candidate tells a leader that it has withdrawn for good
 
 
 class Rejected(Exception):  # as "Unavailable", it is named for what happened
@@ -46,23 +39,17 @@ class Rejected(Exception):  # as "Unavailable", it is named for what happened
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request about the record of an election, numbered by its sender.
-
-    Attributes:
-        leader: The incarnation that holds the record.
-        peer: The incarnation that is asked, joins or retires.
-        promise: Seconds for which the leader asks for a promise.
-    """
+    """One request about the record of an election, numbered by its sender."""
 
     kind: Kind
     election: str
     epoch: int
-    leader: str
+    leader: str  # the incarnation that holds the record
     term: int
     number: int
     nonce: str
-    peer: str
-    promise: float = 0.0
+    peer: str  # the incarnation that is asked, joins or retires
+    promise: float = 0.0  # seconds for which the leader asks for a promise
     address: str = ""
 
     @property

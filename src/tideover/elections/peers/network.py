@@ -19,15 +19,11 @@ NOWHERE = "192.0.2.1"
 
 
 class Silent(Exception):
-    """Raised when a request got no answer, or an error.
-
-    Attributes:
-        gone: Whether the process is gone: the connection was refused, or another process answered.
-    """
+    """Raised when a request got no answer, or an error."""
 
     def __init__(self, why: str, *, gone: bool = False) -> None:
         super().__init__(why)
-        self.gone = gone
+        self.gone = gone  # whether the connection was refused, or another process answered
 
 
 class Network(Protocol):

@@ -49,17 +49,13 @@ LONGEST = 1e9
 class Timing:
     """The durations of a record, in seconds.
 
-    Attributes:
-        ttl: For how long a renewal holds.
-        rpc_timeout: For one attempt at one member, beyond the link's own time.
-
     Raises:
         TypeError: A duration is not a number.
         ValueError: One failed renewal would lose the record.
     """
 
-    ttl: float
-    rpc_timeout: float = 1.0
+    ttl: float  # for how long a renewal holds
+    rpc_timeout: float = 1.0  # for one attempt at one member, beyond the link's own time
     interval: float = field(init=False)
     margin: float = field(init=False)
 
@@ -126,65 +122,39 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step of a candidate, to be recomputed when `at` has come.
-
-    Attributes:
-        at: In boot-time seconds; in the past means now.
-    """
+    """The next step of a candidate, to be recomputed when `at` has come."""
 
     do: Do
-    at: float = -math.inf
+    at: float = -math.inf  # in boot-time seconds; in the past means now
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What one candidate knows of a record. All times are seconds on the candidate's own boot-time clock.
+    """What one candidate knows of a record. All times are seconds on the candidate's own boot-time clock."""
 
-    Attributes:
-        me: The candidate's name: random, and never used again.
-        seen: The record as last seen; None before the first look.
-        since: When the first answer came that showed the record as it is, with no gap after it.
-        read_at: When the newest linearizable look was sent.
-        held: Whether this candidate held the record when last seen.
-        deadline: Until when this candidate may trust that it holds the record.
-        written: The word of this candidate's newest write that is known to be applied.
-        draft: The word of writes against the revision last seen; empty if none was sent.
-        suspicious: Whether another history of etcd was seen: a key missing from the present one proves nothing.
-        looked_back: The revision of the founded record whose history was read.
-        unprecedented: Whether that history showed no earlier record.
-        cleared: Whether that history showed that peers can confirm no holder any more.
-        unknowable: Whether etcd has compacted that history.
-        limit: Seconds for which peers may confirm a holder without a renewal; 0 under other policies.
-        renewed_at: When the last successful renewal was sent.
-        offered: The candidates listed by writes that were sent against the revision last seen.
-        promised: Until when this candidate has promised not to take over.
-        heard: The holder that asked last, and the number of its question.
-        retired: Whether this candidate has withdrawn for good.
-    """
-
-    me: str
+    me: str  # the candidate's name: random, and never used again
     timing: Timing
-    seen: Seen | None = None
-    since: float = -math.inf
-    read_at: float = -math.inf
-    held: bool = False
+    seen: Seen | None = None  # the record as last seen; None before the first look
+    since: float = -math.inf  # when the first answer came that showed the record as it is, with no gap after it
+    read_at: float = -math.inf  # when the newest linearizable look was sent
+    held: bool = False  # whether this candidate held the record when last seen
     token: int = 0
-    deadline: float = -math.inf
+    deadline: float = -math.inf  # until when this candidate may trust that it holds the record
     renew_at: float = -math.inf
-    written: str = ""
-    draft: str = ""
-    suspicious: bool = False
-    looked_back: int = 0
-    unprecedented: bool = False
-    cleared: bool = False
-    unknowable: bool = False
+    written: str = ""  # the word of this candidate's newest write that is known to be applied
+    draft: str = ""  # the word of writes against the revision last seen; empty if none was sent
+    suspicious: bool = False  # another history of etcd was seen: a key missing from the present one proves nothing
+    looked_back: int = 0  # the revision of the founded record whose history was read
+    unprecedented: bool = False  # whether that history showed no earlier record
+    cleared: bool = False  # whether that history showed that peers can confirm no holder any more
+    unknowable: bool = False  # whether etcd has compacted that history
     loss: str = ""
-    limit: float = 0.0
-    renewed_at: float = -math.inf
-    offered: frozenset[str] = frozenset()
-    promised: float = -math.inf
-    heard: tuple[str, int] = ("", 0)
-    retired: bool = False
+    limit: float = 0.0  # seconds for which peers may confirm a holder without a renewal; 0 under other policies
+    renewed_at: float = -math.inf  # when the last successful renewal was sent
+    offered: frozenset[str] = frozenset()  # candidates that writes listed, sent against the revision last seen
+    promised: float = -math.inf  # until when this candidate has promised not to take over
+    heard: tuple[str, int] = ("", 0)  # the holder that asked last, and the number of its question
+    retired: bool = False  # whether this candidate has withdrawn for good
 
     def believes(self, now: float) -> bool:
         """Whether this candidate certainly holds the record, and has promised it to no other."""

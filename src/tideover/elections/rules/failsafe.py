@@ -49,31 +49,18 @@ _RETRY = 0.3
 
 
 class Verdict(StrEnum):
-    """The answer to a message.
+    """The answer to a message."""
 
-    Attributes:
-        PROMISED: The candidate will not take over for the ttl.
-        LEADS: A veto: the candidate holds the record.
-        NEWER: A veto: the candidate has seen a later term.
-        CHANGED: A veto: the asker does not hold the record any more.
-        UNKNOWN: The candidate knows of no such term: no promise, and no contradiction.
-        REPLAYED: The message is an old one.
-        HERE: The candidate is alive.
-        LISTED: The record lists the candidate.
-        PENDING: The leader knows the candidate, and has yet to list it.
-        NOT_LEADER: The receiver does not hold the record.
-    """
-
-    PROMISED = "promised"
-    LEADS = "leads"
-    NEWER = "newer"
-    CHANGED = "changed"
-    UNKNOWN = "unknown"
-    REPLAYED = "replayed"
-    HERE = "here"
-    LISTED = "listed"
-    PENDING = "pending"
-    NOT_LEADER = "not_leader"
+    PROMISED = "promised"  # the candidate will not take over for the ttl
+    LEADS = "leads"  # a veto: the candidate holds the record
+    NEWER = "newer"  # a veto: the candidate has seen a later term
+    CHANGED = "changed"  # a veto: the asker does not hold the record any more
+    UNKNOWN = "unknown"  # the candidate knows of no such term: no promise, and no contradiction
+    REPLAYED = "replayed"  # the message is an old one
+    HERE = "here"  # the candidate is alive
+    LISTED = "listed"  # the record lists the candidate
+    PENDING = "pending"  # the leader knows the candidate, and has yet to list it
+    NOT_LEADER = "not_leader"  # the receiver does not hold the record
 
     @property
     def is_veto(self) -> bool:
@@ -112,34 +99,21 @@ def answer(state: Candidate, question: Question, now: float) -> tuple[Candidate,
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What a leader knows of another candidate. Times are seconds on the leader's boot-time clock.
+    """What a leader knows of another candidate. Times are seconds on the leader's boot-time clock."""
 
-    Attributes:
-        address: Where the peer can be asked.
-        reached: When the peer last answered, or was found on the list.
-        confirmed: When the newest question was sent that the peer has answered with a promise.
-        tried: When the peer was last asked anything.
-        gone: Whether the last try found no such process, which is not silence.
-        retired: Whether the peer has withdrawn for good.
-    """
-
-    address: str
-    reached: float = -math.inf
-    confirmed: float = -math.inf
-    tried: float = -math.inf
-    gone: bool = False
-    retired: bool = False
+    address: str  # where the peer can be asked
+    reached: float = -math.inf  # when the peer last answered, or was found on the list
+    confirmed: float = -math.inf  # when the newest question was sent that the peer has answered with a promise
+    tried: float = -math.inf  # when the peer was last asked anything
+    gone: bool = False  # whether the last try found no such process, which is not silence
+    retired: bool = False  # whether the peer has withdrawn for good
 
 
 @dataclass(frozen=True, slots=True)
 class PeerSet:
-    """The peers of a leader.
+    """The peers of a leader."""
 
-    Attributes:
-        alone: Whether a leader whose record lists no candidate may lead on without etcd.
-    """
-
-    alone: bool = False
+    alone: bool = False  # whether a leader whose record lists no candidate may lead on without etcd
     peers: Mapping[str, Peer] = field(default_factory=dict)
 
     def found(self, listed: Mapping[str, str], now: float) -> PeerSet:

@@ -20,11 +20,8 @@ _LOCK_POLL = 0.01
 def locked(path: Path, *, timeout: float) -> Iterator[None]:
     """Hold the lock of a file that is made if there is none.
 
-    Args:
-        timeout: Seconds to wait for another process.
-
     Raises:
-        TimeoutError: It has held the lock for as long.
+        TimeoutError: Another process has held the lock for `timeout` seconds.
         OSError: The file cannot be made.
     """
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, mode=_FILE_MODE)
@@ -54,11 +51,7 @@ def _wait_for_lock(descriptor: int, path: Path, timeout: float) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Make a file for this user alone, with these bytes on the disk itself.
-
-    Raises:
-        OSError: There is one, or it cannot be written.
-    """
+    """Make a new file for this user alone, with these bytes on the disk itself. Raises `OSError`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         rest = memoryview(data)
@@ -68,11 +61,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring names of files in a folder to the disk itself, where the file system can.
-
-    Raises:
-        OSError: It has failed.
-    """
+    """Bring names of files in a folder to the disk itself, where the file system can. Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

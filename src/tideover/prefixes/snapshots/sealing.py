@@ -38,32 +38,20 @@ class Sealed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a sealed snapshot belongs to.
-
-    Attributes:
-        namespace: The namespace in etcd.
-        cluster: The id of the cluster, in hexadecimal.
-        revision: The revision up to which it is complete.
-    """
+    """What a sealed snapshot belongs to."""
 
     namespace: str
-    cluster: str
-    revision: int
+    cluster: str  # its id, in hexadecimal
+    revision: int  # up to which the snapshot is complete
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a sealed snapshot says without a key; anybody who can write to the folder may have written it.
+    """What a sealed snapshot says without a key; anybody who can write to the folder may have written it."""
 
-    Attributes:
-        key: The name of the key that sealed it.
-        origin: What it belongs to.
-        pieces: What is sealed.
-    """
-
-    key: str
+    key: str  # the name of the key that sealed it
     origin: Origin
-    pieces: tuple[str, ...]
+    pieces: tuple[str, ...]  # what is sealed
 
 
 def is_sealed(data: bytes) -> bool:
@@ -72,15 +60,7 @@ def is_sealed(data: bytes) -> bool:
 
 
 def seal(data: bytes, origin: Origin, encryption: Encryption) -> bytes:
-    """Return bytes as those of a sealed file.
-
-    Args:
-        data: What is sealed.
-        origin: What it belongs to.
-
-    Raises:
-        KeysUnusable: There are none.
-    """
+    """Return `data` as the bytes of a sealed file. Raises `KeysUnusable`: there are no keys."""
     ring = encryption.ring()
     parts = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
     pieces = tuple(
@@ -90,12 +70,7 @@ def seal(data: bytes, origin: Origin, encryption: Encryption) -> bytes:
 
 
 def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[bytes, Origin]:
-    """Return what is sealed in the bytes of a file, and what it belongs to.
-
-    Args:
-        data: The bytes.
-        encryption: The keys; None if there are none.
-        most: How many bytes the file may have.
+    """Return what is sealed in the bytes of a file, `most` at the most, and what it belongs to.
 
     Raises:
         Sealed: It cannot be opened for want of its key; without any keys, whatever is wrong with it.
@@ -126,15 +101,7 @@ def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[by
 
 
 def read_envelope(data: bytes, *, most: int) -> Envelope:
-    """Return what a sealed file says without a key.
-
-    Args:
-        data: Its bytes.
-        most: How many there may be.
-
-    Raises:
-        Malformed: It is no sealed file.
-    """
+    """Return what a sealed file of up to `most` bytes says without a key. Raises `Malformed`: no such file."""
     document = load_json(data, size=most, values=None)
     if not isinstance(document, dict):
         raise Malformed("it is not an object")

@@ -17,37 +17,16 @@ from tideover.types import Entry
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The label of an accepted snapshot.
+    """The label of an accepted snapshot."""
 
-    Attributes:
-        form: The class that has accepted it, as `module.qualname`.
-        shape: What tells apart versions of the class that have other fields, or fields of other types.
-        keys: The full etcd keys that it speaks of; those without an entry were absent. One that ends with a slash
-            stands for all keys that begin so.
-    """
-
-    form: str
-    shape: str
-    keys: frozenset[bytes]
+    form: str  # the class that has accepted it, as `module.qualname`
+    shape: str  # tells apart versions of the class that have other fields, or fields of other types
+    keys: frozenset[bytes]  # full, absent if without an entry; with a slash at the end, all keys that begin so
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """What is known of one prefix at one revision, fit for outliving the process.
-
-    Attributes:
-        prefix: The full etcd prefix.
-        cluster_id: The cluster it came from; 0 if an operator has made it.
-        epoch: The operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced.
-        raft_term: The term at the time.
-        revision: The store revision up to which the entries are complete.
-        synced_at: The newest moment proven in sync with a quorum; None if none was (a member read).
-        saved_at: When it was handed to the disk.
-        entries: Full etcd key to entry. Must not change while it is being saved.
-        history: The random id of that epoch's marker in etcd; empty if none was seen.
-        endpoints: The endpoints of the cluster that its writer was given; empty if unknown.
-        user: The etcd user that it was read as; empty for none, or if unknown.
-        accepted: Whose accepted snapshot it is; None for a raw one.
 
     Raises:
         ValueError: A counter is negative, or a key lies outside the prefix, or an entry outside what an accepted
@@ -55,17 +34,17 @@ class Snapshot:
     """
 
     prefix: bytes
-    cluster_id: int
-    epoch: int
+    cluster_id: int  # the cluster it came from; 0 if an operator has made it
+    epoch: int  # the operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced
     raft_term: int
-    revision: int
-    synced_at: Stamp | None
-    saved_at: Stamp
-    entries: Mapping[bytes, Entry]
-    history: str = ""
-    endpoints: tuple[str, ...] = ()
-    user: str = ""
-    accepted: Accepted | None = None
+    revision: int  # the store revision up to which the entries are complete
+    synced_at: Stamp | None  # the newest moment proven in sync with a quorum; None if none was (a member read)
+    saved_at: Stamp  # when it was handed to the disk
+    entries: Mapping[bytes, Entry]  # by full etcd key; must not change while it is being saved
+    history: str = ""  # the random id of that epoch's marker in etcd; empty if none was seen
+    endpoints: tuple[str, ...] = ()  # of the cluster, as its writer was given them; empty if unknown
+    user: str = ""  # the etcd user that it was read as; empty for none, or if unknown
+    accepted: Accepted | None = None  # whose accepted snapshot it is; None for a raw one
 
     def __post_init__(self) -> None:
         """Reject what cannot have come from etcd."""
@@ -96,16 +75,11 @@ class Snapshot:
 
 
 def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
-    """Return whether `ours` tells more than `theirs`, so that it may take its place.
+    """Return whether `ours` tells more than `theirs`, which is on disk, so that it may take its place.
 
-    Args:
-        ours: The candidate.
-        theirs: What is on disk.
-
-    Returns:
-        True for a higher (epoch, revision), and at the same one for a later proof of being in sync. Revisions
-        of different clusters cannot be compared: there only a higher epoch counts. What an operator has made of
-        plain values is of no cluster, and gives way to any that is of one.
+    So does a higher (epoch, revision), and at the same one a later proof of being in sync. Revisions of different
+    clusters cannot be compared: there only a higher epoch counts. What an operator has made of plain values is of
+    no cluster, and gives way to any that is of one.
     """
     if 0 in (ours.cluster_id, theirs.cluster_id) and ours.cluster_id != theirs.cluster_id:
         return ours.cluster_id != 0  # the other is an operator's, and etcd has said something since

@@ -54,27 +54,16 @@ _Mark = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was found on disk.
+    """What was found on disk: the newest whole generation."""
 
-    Attributes:
-        snapshot: The newest whole generation; None if every generation was rejected.
-        path: Its file; None if there is no snapshot.
-        rejected: Why newer generations could not be used, newest first; worth a warning.
-    """
-
-    snapshot: Snapshot | None
-    path: Path | None
-    rejected: tuple[SnapshotCorrupt, ...]
+    snapshot: Snapshot | None  # None if every generation was rejected
+    path: Path | None  # None if there is no snapshot
+    rejected: tuple[SnapshotCorrupt, ...]  # why newer generations could not be used, newest first; worth a warning
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A file that could not be used and has made room for one that can.
-
-    Attributes:
-        path: What it is called now.
-        why: Why it could not be used.
-    """
+    """A file that could not be used and has made room for one that can: what it is called now, and why."""
 
     path: Path
     why: SnapshotCorrupt
@@ -82,17 +71,11 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What bears a snapshot's name.
+    """What bears a snapshot's name."""
 
-    Attributes:
-        mark: Which file it is; None if there is none.
-        snapshot: What it says, perhaps without its entries; None if there is none, or it cannot be used.
-        why: Why it cannot be used.
-    """
-
-    mark: _Mark | None
-    snapshot: Snapshot | None = None
-    why: SnapshotCorrupt | None = None
+    mark: _Mark | None  # which file it is; None if there is none
+    snapshot: Snapshot | None = None  # perhaps without its entries; None if there is none, or it cannot be used
+    why: SnapshotCorrupt | None = None  # why it cannot be used
 
 
 class SnapshotFile:
@@ -101,18 +84,10 @@ class SnapshotFile:
     It holds no descriptors: use it across forks, and from any thread, one at a time.
 
     Args:
-        folder: Where the files live; created when first saving, accessible to this user only.
-        prefix: The full etcd prefix.
-        component: Whose it is; its name begins with that.
+        folder: Created when first saving, accessible to this user only.
         accepted: Which accepted snapshot it is, by its label's class and shape; None for the raw one.
         encryption: How the file is sealed, and others are not used; None if it is not.
         lock_timeout: Seconds to wait for another writer before giving up.
-
-    Attributes:
-        aside: What saving has put aside, until it is told.
-
-    Raises:
-        ValueError: `lock_timeout` is negative or not finite.
     """
 
     def __init__(
@@ -133,7 +108,7 @@ class SnapshotFile:
         self.prefix = prefix
         self.lock_timeout = lock_timeout
         self.owner = owner
-        self.aside: list[Aside] = []
+        self.aside: list[Aside] = []  # what saving has put aside, until it is told
         self._accepted = accepted
         self._encryption = encryption
         # What this process wrote last, without its entries: not to be read again to learn what it says.
@@ -184,13 +159,9 @@ class SnapshotFile:
         return found
 
     def save(self, snapshot: Snapshot, *, unasked: bool = True) -> bool:
-        """Write the snapshot durably if it tells more than what is on disk (`supersedes`).
+        """Write the snapshot durably if it tells more than what is on disk (`supersedes`); return whether it does.
 
-        Args:
-            unasked: False writes it whatever is on disk; what was there is the previous generation then.
-
-        Returns:
-            Whether it was written; False means that the disk already holds something at least as new.
+        With `unasked=False` it is written whatever is on disk; what was there is the previous generation then.
 
         Raises:
             ValueError: The snapshot is of another prefix or cannot be encoded.
@@ -241,11 +212,7 @@ class SnapshotFile:
                     path.unlink()
 
     def check_keys(self) -> None:
-        """Look whether there are keys, if a source is named.
-
-        Raises:
-            KeysUnusable: There are none.
-        """
+        """Look whether there are keys, if a source is named. Raises `KeysUnusable`: there are none."""
         if self._encryption is not None:
             self._encryption.ring()
 

@@ -66,14 +66,7 @@ _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=Tru
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """Return the snapshot as the bytes of a file.
-
-    Returns:
-        A JSON document, the same for equal snapshots.
-
-    Raises:
-        ValueError: A stamp holds a number that is not finite.
-    """
+    """Return the snapshot as JSON, the same for equal snapshots. Raises `ValueError`: a stamp is not finite."""
     lines = _entry_lines(snapshot.entries)
     header = _header(snapshot)
     header["sha256"] = _checksum(header, lines)
@@ -82,18 +75,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 def decode(data: bytes, *, path: str) -> Snapshot:
-    """Return the snapshot in the bytes of a file.
-
-    Args:
-        data: What the file holds.
-        path: The file, for the error.
-
-    Returns:
-        The snapshot, complete and unaltered.
-
-    Raises:
-        SnapshotCorrupt: Anything at all is wrong with it.
-    """
+    """Return the snapshot in the bytes of a file. Raises `SnapshotCorrupt`: anything at all is wrong with it."""
     try:
         return _understand(data)
     except ValueError as exc:

@@ -13,11 +13,7 @@ from tideover.types import Component
 
 
 def sorted_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """Return a cluster's addresses in the order that names are made of.
-
-    Raises:
-        ValueError: It is a single string.
-    """
+    """Return a cluster's addresses in the order that names are made of. Raises `ValueError` for one string."""
     if isinstance(endpoints, str):
         raise ValueError(f"endpoints must be a sequence of addresses, not the string {endpoints!r}")
     return tuple(sorted(set(endpoints)))
@@ -25,20 +21,11 @@ def sorted_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOwner:
-    """Whose snapshots they are: what tells the files of one service from those of others in the same folder.
-
-    Attributes:
-        namespace: The namespace in etcd.
-        endpoints: The cluster's addresses, sorted; they may be given in any order.
-        user: The etcd user. Users may see different keys, so each has files of its own.
-
-    Raises:
-        ValueError: `endpoints` is a single string.
-    """
+    """Whose snapshots they are: what tells the files of one service from those of others in the same folder."""
 
     namespace: str
-    endpoints: Sequence[str]
-    user: str = ""
+    endpoints: Sequence[str]  # given in any order, and sorted; a single string is refused
+    user: str = ""  # users may see different keys, so each has files of its own
 
     @classmethod
     def of(cls, options: Options) -> SnapshotOwner:
@@ -61,11 +48,7 @@ class SnapshotOwner:
         return f"{self._accepted}-{_digest(prefix.hex(), form, shape)[:16]}"
 
     def accepted_paths(self, folder: Path) -> list[Path]:
-        """Return the accepted snapshots, both generations of each, in the order of their names.
-
-        Args:
-            folder: Where the files live; one that does not exist has none.
-        """
+        """Return the accepted snapshots, both generations of each, by name; a missing folder has none."""
         return sorted(folder.glob(f"{self._accepted}-*.json"))
 
     @property

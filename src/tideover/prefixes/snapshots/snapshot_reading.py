@@ -15,11 +15,7 @@ from tideover.shown import quoted
 
 
 def read(path: Path, encryption: Encryption | None = None, *, namespace: str | None = None) -> Snapshot:
-    """Return the snapshot in a file, sealed or not.
-
-    Args:
-        encryption: What opens one that is sealed.
-        namespace: The namespace that such a one must be of; None means any.
+    """Return the snapshot in a file; a sealed one must be of `namespace`, where None means any.
 
     Raises:
         SnapshotSealed: It cannot be opened.

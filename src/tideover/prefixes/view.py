@@ -108,6 +108,11 @@ class View:
         self._member_read_at = -math.inf
         self._left_out = left_out  # prefixes of keys that are in no snapshot, which says nothing about them
 
+    def __repr__(self) -> str:
+        """Show the prefix, where its content comes from, and how much it is."""
+        source = self.source or "empty"
+        return f"<View {self.name} {source} revision {self.freshness.reached}, {len(self.entries)} keys>"
+
     @property
     def name(self) -> str:
         """The prefix as text."""

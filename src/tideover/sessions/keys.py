@@ -313,7 +313,7 @@ class SessionKeys:
             del self._keys[own.full]
 
     async def sweep(self) -> Fault | None:
-        """Delete all debris, many pieces at once: the lease cannot be proven before. Return what prevented it."""
+        """Delete all debris, many at once: meanwhile the lease cannot be proven. Return what prevented it."""
         faults: list[Fault] = []
         limiter = anyio.CapacityLimiter(_SWEEPS_AT_ONCE)
 
@@ -345,7 +345,7 @@ class SessionKeys:
             raise public_error(exc.fault, doing=f"clear away {full!r}", writes=False) from exc
 
     async def _delete(self, debris: OrphanedKeys, timeout: float) -> None:
-        """Delete one piece of debris; twice at once does no harm. Raises `StoreFault`: it may not be gone."""
+        """Delete one piece of debris; twice at once does no harm. Raises `StoreFault`: its fate is not known."""
         if self._tenure.lost:
             return
         created = debris.create_revision

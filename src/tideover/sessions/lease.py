@@ -100,7 +100,7 @@ class LeaseState:
         return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)
 
     def prove(self, sent_at: float, acknowledged: float, header: Header) -> None:
-        """Record a renewal that was proven: when it was sent, in boot-time seconds, and the TTL in its answer."""
+        """Record a proven renewal: when it was sent, in boot-time seconds, and the TTL that was acknowledged."""
         was_failing = self.failing
         self.proven_at = self._clock.boot()
         self._known = newest_of(self._known, header)

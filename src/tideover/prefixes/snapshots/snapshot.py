@@ -77,9 +77,9 @@ class Snapshot:
 def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
     """Return whether `ours` tells more than `theirs`, which is on disk, so that it may take its place.
 
-    So does a higher (epoch, revision), and at the same one a later proof of being in sync. Revisions of different
-    clusters cannot be compared: there only a higher epoch counts. What an operator has made of plain values is of
-    no cluster, and gives way to any that is of one.
+    That is so for a higher (epoch, revision), and at the same one for a later proof of being in sync. Revisions of
+    different clusters cannot be compared: there only a higher epoch counts. What an operator has made of plain
+    values is of no cluster, and gives way to any that is of one.
     """
     if 0 in (ours.cluster_id, theirs.cluster_id) and ours.cluster_id != theirs.cluster_id:
         return ours.cluster_id != 0  # the other is an operator's, and etcd has said something since

@@ -159,9 +159,10 @@ class SnapshotFile:
         return found
 
     def save(self, snapshot: Snapshot, *, unasked: bool = True) -> bool:
-        """Write the snapshot durably if it tells more than what is on disk (`supersedes`); return whether it does.
+        """Write the snapshot durably if it tells more than what is on disk (`supersedes`); return whether it was.
 
-        With `unasked=False` it is written whatever is on disk; what was there is the previous generation then.
+        False means that the disk already holds something at least as new. With `unasked=False` the snapshot is
+        written whatever is on disk; what was there is the previous generation then.
 
         Raises:
             ValueError: The snapshot is of another prefix or cannot be encoded.

@@ -13,6 +13,7 @@ import anyio.lowlevel
 import grpc
 import pytest
 
+from tests.etcd.one_loop import anyio_backend, one_loop
 from tests.store.provocation import option
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keep_alives import KeepAlives
@@ -21,6 +22,8 @@ from tideover.etcd.watch_streams import Watches
 from tideover.store.endpoints import Address
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.protocol import KeepAlive
+
+__all__ = ["anyio_backend", "one_loop"]
 
 pytestmark = pytest.mark.anyio
 

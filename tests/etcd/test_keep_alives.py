@@ -10,6 +10,7 @@ import anyio
 import grpc
 import pytest
 
+from tests.etcd.one_loop import anyio_backend, one_loop
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.channel import _reported as reported
 from tideover.etcd.http2.sending import Sender
@@ -19,6 +20,8 @@ from tideover.etcd.messages import rpc
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import LeaseResult
+
+__all__ = ["anyio_backend", "one_loop"]
 
 pytestmark = pytest.mark.anyio
 

@@ -18,6 +18,7 @@ from cryptography import x509
 
 import tideover
 from tests.etcd.certificates import Authority
+from tests.etcd.one_loop import anyio_backend, one_loop
 from tests.etcd.ways import Listener, connecting, haproxy, listening, nginx, saying, silent
 from tests.store.provocation import fault_of, meaning
 from tideover import Diagnosis, HealthState, Source, Tls
@@ -30,6 +31,8 @@ from tideover.store.faults import Fault, StoreFault
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import LeaseResult, Put, Range
 from tideover.testing import EtcdServer
+
+__all__ = ["anyio_backend", "one_loop"]
 
 pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.anyio, pytest.mark.takes(45)]
 

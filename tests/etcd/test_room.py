@@ -10,6 +10,7 @@ import anyio
 import grpc
 import pytest
 
+from tests.etcd.one_loop import anyio_backend, one_loop
 from tests.slow_links import slow_link
 from tideover.etcd import channel, room
 from tideover.etcd.adapter import EtcdStore
@@ -17,6 +18,8 @@ from tideover.etcd.messages import rpc
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import Put, Range, ReadBatch, WriteResult
 from tideover.testing import EtcdServer
+
+__all__ = ["anyio_backend", "one_loop"]
 
 pytestmark = pytest.mark.anyio
 

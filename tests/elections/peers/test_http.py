@@ -193,7 +193,8 @@ async def test_a_storm() -> None:
         with anyio.fail_after(5):
             while network._busy:
                 await anyio.sleep(0.05)
-        assert await network.post(address, b"x", timeout=2) == b"echo x"
+        # Connections that were dropped before they were accepted still come before this one.
+        assert await network.post(address, b"x", timeout=10) == b"echo x"
 
 
 async def test_an_answer_that_is_none() -> None:

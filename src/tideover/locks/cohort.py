@@ -319,6 +319,8 @@ class Cohort:
                 self._pass_on(grant.options)
         else:
             place.holder = None
+            # What said so may know more of the key than `place.loss` does: a guarded write that was refused, for one.
+            place.was_lost |= grant.was_lost
             self._let_go_at = -math.inf if self._queued else self._client.clock.boot()
             if grant.has_turn:
                 self._pass_on(grant.options, keep=self._again)
@@ -379,7 +381,7 @@ class Cohort:
     def _handover(self, place: QueueKey, *, wanted: bool) -> Handover:
         return Handover(
             wanted=wanted,
-            trusted=place.loss() is None,
+            trusted=not place.was_lost and place.loss() is None,
             left=place.session.deadline - self._client.clock.boot(),
             renew_interval=place.session.renew_interval,
             unresolved=place.pending.unresolved,

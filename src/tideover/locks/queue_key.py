@@ -45,6 +45,7 @@ class QueueKey:
         handovers: How often it was handed on inside this process.
         issued: How many tokens were made of it.
         holder: The grant whose body runs on it; None between two.
+        was_lost: Whether a grant of it was lost: then no body is entered on it any more.
         is_watched: Whether the holder looks when it is in doubt.
         is_dropped: Whether it is given back.
         ahead: Which keys were seen before it in the queue.
@@ -61,6 +62,7 @@ class QueueKey:
         self.handovers = 0
         self.issued = 0
         self.holder: Holding | None = None
+        self.was_lost = False
         self.is_watched = False
         self.ahead = Ahead()
         self.pending = Pending()

@@ -288,15 +288,17 @@ class Cohort:
             raise LockUnavailable(f"lock {self.name!r} is refused: {refusal}") from refusal
         context, hosts = self._context, self._context.hosts
         try:
-            taken = hosts.take_now(self.name)
-            if not taken:
-                if options.timeout == 0:
-                    raise LockTimeout(f"lock {self.name!r} is held on this machine")
-                taken = await self.front.host_unless(context.recovery)
+            if options.timeout == 0:
+                taken = await hosts.take_soon(self.name)
+            else:
+                taken = hosts.take_now(self.name) or await self.front.host_unless(context.recovery)
         except OSError as exc:
             context.journal.host_failed(exc)
             text = f"lock {self.name!r}: {refusal}; and this machine has no place for local locks: {exc}"
             raise LockUnavailable(text) from exc
+        if not taken and options.timeout == 0:
+            # Not within the `try`: it is an `OSError` too.
+            raise LockTimeout(f"lock {self.name!r} is held on this machine")
         if not taken:
             return None
         try:
@@ -319,7 +321,7 @@ class Cohort:
                 self._pass_on(grant.options)
         else:
             place.holder = None
-            # What said so may know more of the key than `place.loss` does: a guarded write that was refused, for one.
+            # What said so may know more of the key than `place.loss` does: a guarded write that was refused.
             place.was_lost |= grant.was_lost
             self._let_go_at = -math.inf if self._queued else self._client.clock.boot()
             if grant.has_turn:

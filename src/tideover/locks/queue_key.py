@@ -233,21 +233,23 @@ class Contender:
         """Take the host lock along with a key that has come first.
 
         Raises:
-            LockTimeout: A LOCAL holder has it, and the timeout is 0.
+            LockTimeout: Another process has it for longer than a trial lasts, and the timeout is 0.
             SessionLost: The key is gone.
             CircuitOpen: An outage is declared.
         """
         hosts = self._context.hosts
         try:
-            taken = hosts.take_now(self.name)
-            if not taken:
-                if options.timeout == 0:
-                    raise LockTimeout(f"lock {self.name!r} is held LOCAL on this machine")
-                taken = await self.host_unless(lambda: self._overtaken(place))
+            if options.timeout == 0:
+                taken = await hosts.take_soon(self.name)
+            else:
+                taken = hosts.take_now(self.name) or await self.host_unless(lambda: self._overtaken(place))
         except OSError as exc:
             # The lock itself does not need it; only a LOCAL one would.
             self._context.journal.host_failed(exc)
             return
+        if not taken and options.timeout == 0:
+            # Not within the `try`: it is an `OSError` too.
+            raise LockTimeout(f"lock {self.name!r} is held LOCAL on this machine")
         if taken and place.holder is None and self.place is place:
             place.hosted = True
         elif taken:

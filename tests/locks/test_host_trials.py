@@ -143,7 +143,7 @@ async def test_it_is_never_waited_for_while_the_reply_is_under_way() -> None:
 
 
 async def test_who_does_not_wait_is_refused_while_the_name_is_held_local() -> None:
-    """With timeout=0 a LOCAL holder that is not reconciled yet keeps the lock; host locks do not count as broken."""
+    """With timeout=0 a LOCAL holder that is not reconciled yet keeps the lock, and host locks are not broken."""
     store = MemoryStore()
     async with connected_many(store, 2) as (one, two):
         assert hosts_of(two).take_now("orders")

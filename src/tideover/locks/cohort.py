@@ -177,6 +177,7 @@ class Cohort:
         place = front.place
         if place is not None and place.issued and place.holder is None and not place.hosted:
             await self._warmed(place, options)
+        front.ask_again(options)
         place = front.place
         if place is not None and front.take_again(place):
             return self._hold(place, options)

@@ -209,6 +209,18 @@ class Contender:
             await self.queue.before(place.own)
         place.first = True
 
+    def ask_again(self, options: LockOptions) -> None:
+        """Have a key come first again for a task with a `lock_delay`, if it did so for one that gave up.
+
+        That one may not have asked how the holder before has left; and no task has had the lock since.
+        """
+        place = self.place
+        if place is None or place.issued or place.ahead.last is None:
+            return
+        if place.first and options.lock_delay > 0:
+            place.first = False
+            self.free_host(place)
+
     def is_free(self, place: QueueKey) -> bool:
         """Whether the lock can be granted on a key now: unheld, and with more than one renewal interval left."""
         return (

@@ -406,3 +406,5 @@ class Cohort:
         place = self.front.place
         if place is not None and place.holder is None and not self._turn_taken:
             self.front.drop(place)
+            # A key that is gone already takes no giving back, whose end would do this.
+            self._settle()

@@ -158,8 +158,14 @@ class Contender:
         waits = self.place is not None and not self.place.first and self._ahead is not None
         return self.queue.keys.foreign(self._ahead) if waits and self._ahead is not None else []
 
+    def forget_others(self) -> None:
+        """Name nobody until etcd has answered: who was seen before an earlier key may be long gone."""
+        self._ahead = None
+
     async def make(self) -> QueueKey:
         """Return our key in etcd's queue; make it if there is none. Raises as `Session.put`."""
+        if self.place is None:
+            self.forget_others()
         if self._releasing is not None:
             await self.released()
         async with self._making:

@@ -232,6 +232,39 @@ async def test_in_a_long_line_it_is_read_again() -> None:
     assert b"/locks/orders/8" in store.begun
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_in_a_long_line_only_the_key_right_before_ours_is_watched(again: bool) -> None:
+    """Not the head: its leaving concerns the next one only. So too for who goes on with our place."""
+    store = Hooked(MemoryStore())
+    others = [b"/locks/orders/%x" % number for number in range(1, 13)]
+    for key in others:
+        await put(store.memory, key)
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+        async with tide.lock("opens the session"):
+            await anyio.sleep(1)
+        await anyio.sleep(1)  # nothing is written meanwhile
+        store.begun.clear()
+
+        async def want(patience: float) -> None:
+            with anyio.move_on_after(patience):
+                async with tide.lock("orders"):
+                    raise AssertionError
+
+        if again:
+            tasks.start_soon(want, 0.5)
+            await anyio.sleep(0.1)
+        tasks.start_soon(want, 60)
+        await anyio.sleep(1)
+        assert store.begun.keys() & {b"/locks/orders/", *others} == {others[-1]}
+        place = tide._parts.locks._cohorts["orders", 15].front.place
+        assert place is not None
+        assert place.ahead.last is not None
+        assert place.ahead.last.key == others[-1]
+        assert place.ahead.holder is not None
+        assert place.ahead.holder.key == others[0]
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_line_that_becomes_long_is_read_again() -> None:
     """Eight more come to stand behind us: from then on only the key before ours is watched."""
     store = Hooked(MemoryStore())

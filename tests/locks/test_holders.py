@@ -62,6 +62,69 @@ async def test_it_is_who_has_it_now() -> None:
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_nobody_is_named_before_etcd_has_answered(away: bool) -> None:
+    """Who had the lock when it was wanted before may be long gone: neither the message nor `held_by` names it."""
+    store = MemoryStore()
+    member = store.members[0]
+    await store.call(Put(b"/locks/orders/1", b""), member=member, timeout=1)
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+
+        async def leave() -> None:
+            await anyio.sleep(1)
+            await store.call(Delete(b"/locks/orders/1"), member=member, timeout=1)
+
+        tasks.start_soon(leave)
+        async with tide.lock("orders"):
+            pass
+        await anyio.sleep(60)
+        if away:
+            store.down = set(store.members)
+            store.touch()
+            await anyio.sleep(20)
+        store.delay = 0.2
+        lock = tide.lock("orders", timeout=0.1, on_outage="wait")
+        named: list[str] = []
+
+        async def look() -> None:
+            await anyio.sleep(0.05)
+            named.append(lock.held_by)
+
+        tasks.start_soon(look)
+        with pytest.raises(LockTimeout) as caught:
+            async with lock:
+                raise AssertionError
+        assert "/locks/orders/1" not in str(caught.value)
+        assert named == [""]
+
+
+async def test_a_cohort_that_is_in_use_forgets_who_had_the_lock_too() -> None:
+    """A key was lost, and another one is being made: nobody is named until etcd says who is before that one."""
+    store = MemoryStore()
+    member = store.members[0]
+    await store.call(Put(b"/locks/orders/1", b""), member=member, timeout=1)
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+        lock = tide.lock("orders")
+
+        async def want() -> None:
+            async with lock:
+                raise AssertionError
+
+        tasks.start_soon(want)
+        await anyio.sleep(1)
+        assert "/locks/orders/1" in lock.held_by
+        store.delay = 0.6
+        for lease in list(store.leases):
+            store.revoke(lease)
+        named = set()
+        for _ in range(40):
+            await anyio.sleep(0.1)
+            named.add(lock.held_by)
+        assert "" in named
+        assert "/locks/orders/1" in lock.held_by
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_hold_of_this_process() -> None:
     """Who waits for another task of the same process is told so."""
     async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:

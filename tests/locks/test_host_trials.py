@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
+import trio
 
-from tests.locks.support import LateStore, connected_many, lock_keys, touches
+from tests.locks.support import LateStore, connected_many, lock_keys, lose_all, touches
 from tests.support import connected
-from tideover import Coordinator
+from tideover import Coordinator, LockTimeout
 from tideover.locks.host_queue import Hosts
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
+from tideover.types import HealthState
 
 pytestmark = pytest.mark.anyio
 
@@ -135,3 +137,94 @@ async def test_it_is_never_waited_for_while_the_reply_is_under_way() -> None:
             assert not is_free(two)
 
         await while_it_takes(one, look)
+
+
+# With timeout=0 -------------------------------------------------------------------------------------------------
+
+
+async def test_who_does_not_wait_is_refused_while_the_name_is_held_local() -> None:
+    """With timeout=0 a LOCAL holder that is not reconciled yet keeps the lock, and host locks are not broken."""
+    store = MemoryStore()
+    async with connected_many(store, 2) as (one, two):
+        assert hosts_of(two).take_now("orders")
+        with pytest.raises(LockTimeout, match="held LOCAL"):
+            async with one.lock("orders", timeout=0):
+                raise AssertionError
+        assert one._parts.locks.hosted
+        await anyio.sleep(1)
+        assert lock_keys(store, "orders") == []
+        hosts_of(two).give("orders")
+        async with one.lock("orders", timeout=0) as held:
+            assert held._grant.distributed("a key").hosted
+
+
+async def test_in_an_outage_too_it_is_told_that_the_name_is_held() -> None:
+    """With timeout=0 the error is that another one has the lock, and not that host locks do not work."""
+    store = MemoryStore()
+    async with connected_many(store, 2, profile="availability") as (one, two):
+        lose_all(store)
+        for tide in (one, two):
+            await tide.health.wait_for(HealthState.UNAVAILABLE)
+        async with two.lock("orders"):
+            with pytest.raises(LockTimeout, match="held on this machine"):
+                async with one.lock("orders", timeout=0):
+                    raise AssertionError
+        assert one._parts.locks.hosted
+
+
+async def test_in_an_outage_a_name_that_this_process_holds_is_refused_at_once() -> None:
+    """A holder in this process has not taken the name ahead for a moment: there is nothing to wait for."""
+    store = MemoryStore()
+    async with connected(store, profile="availability") as tide:
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        assert hosts_of(tide).take_now("orders")
+        began = trio.current_time()
+        with pytest.raises(LockTimeout, match="held on this machine"):
+            async with tide.lock("orders", timeout=0):
+                raise AssertionError
+        assert trio.current_time() == began
+
+
+async def test_a_name_that_another_process_has_ahead_is_free_in_a_moment() -> None:
+    """With timeout=0 a lock whose key is first is had with its host lock, once a rival's request is answered."""
+    store = MemoryStore()
+    async with connected_many(store, 2) as (one, two):
+        for tide in (one, two):
+            async with tide.lock("opens the session"):
+                pass
+
+        async def look() -> None:
+            await anyio.sleep(0.001)
+            assert not is_free(one)
+            store.delay = 0.005
+            async with one.lock("orders", timeout=0) as held:
+                assert held._grant.distributed("a key").hosted
+
+        store.delay = 0.05
+        await while_it_takes(two, look)
+        assert one._parts.locks.hosted
+
+
+@pytest.mark.parametrize("ahead", [0.15, 0.25])
+async def test_in_an_outage_it_is_free_in_a_moment_too(ahead: float) -> None:
+    """With timeout=0 a LOCAL lock is had if another process gives the name back within the time of a trial."""
+    store = MemoryStore()
+    async with connected_many(store, 2, profile="availability") as (one, two):
+        lose_all(store)
+        await one.health.wait_for(HealthState.UNAVAILABLE)
+        assert hosts_of(two).take_now("orders")
+        got: list[str] = []
+
+        async def take() -> None:
+            try:
+                async with one.lock("orders", timeout=0):
+                    got.append("local")
+            except LockTimeout:
+                got.append("refused")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            await anyio.sleep(ahead)
+            hosts_of(two).give("orders")
+        assert got == ["local" if ahead < 0.2 else "refused"]

@@ -372,6 +372,50 @@ async def test_lock_delay_is_kept_when_the_one_who_waits_it_gives_up() -> None:
         assert got[0] - gone > 19
 
 
+@pytest.mark.parametrize("host_is_free", [False, True])
+@pytest.mark.parametrize("vanished", [False, True])
+async def test_lock_delay_is_kept_by_who_takes_over_a_place_that_is_first(
+    vanished: bool, host_is_free: bool
+) -> None:
+    """The one before it asked for no `lock_delay`, and gave up at the front: who vanished is given it still."""
+    store = MemoryStore()
+    got: list[float] = []
+    async with connected_many(store, 2) as (tide, other):
+        async with tide.lock("opens the session"):
+            pass
+        await store.call(LeaseGrant(60, 0x77), member=store.members[0], timeout=1)
+        await store.call(Put(b"/locks/orders/77", b"", 0x77), member=store.members[0], timeout=1)
+        hosts = other._parts.locks.context.hosts
+        assert hosts.take_now("orders")
+        async with anyio.create_task_group() as tasks:
+
+            async def want(scope: anyio.CancelScope, lock_delay: float) -> None:
+                with scope:
+                    async with tide.lock("orders", lock_delay=lock_delay):
+                        got.append(trio.current_time())
+
+            first = anyio.CancelScope()
+            tasks.start_soon(want, first, 0)
+            await anyio.sleep(0.1)
+            tasks.start_soon(want, anyio.CancelScope(), 5)
+            await anyio.sleep(0.9)
+            if vanished:
+                store.revoke(0x77)
+            else:
+                await store.call(Delete(b"/locks/orders/77"), member=store.members[0], timeout=1)
+            gone = trio.current_time()
+            await anyio.sleep(0.9)  # the first one waits for the host lock now
+            place = tide._parts.locks._cohorts["orders", 15].front.place
+            assert place is not None
+            assert place.first
+            first.cancel()
+            if not host_is_free:
+                await anyio.sleep(0.2)
+            hosts.give("orders")
+    assert len(got) == 1
+    assert (got[0] - gone >= 5) == vanished
+
+
 async def test_a_watch_that_falls_silent_does_not_keep_a_waiter_for_ever() -> None:
     """The watch on the one before says nothing any more: the waiter looks for itself within seconds."""
     store = MemoryStore()

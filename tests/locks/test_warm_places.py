@@ -168,6 +168,25 @@ async def test_a_key_that_is_lost_while_warm_is_not_taken() -> None:
         assert revision_of(tokens[-1]) > revision_of(tokens[-2])
 
 
+async def test_nothing_is_kept_of_a_name_whose_key_is_lost_while_warm() -> None:
+    """When its time is over the cohort is laid to rest, as after any other hold."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        for name in ("orders", "stock", "mail"):
+            for _ in range(2):
+                async with tide.lock(name):
+                    pass
+                await anyio.sleep(0.01)
+        assert len(lock_keys(store)) == 3
+        for lease in store.leases:
+            store.revoke(lease)
+        await settle(1)
+        assert tide._parts.locks._cohorts == {}
+        await take(tide, 2)
+        await settle(1)
+        assert tide._parts.locks._cohorts == {}
+
+
 async def test_a_loop_without_an_await_lets_others_in() -> None:
     """Who takes the lock again and again, and does nothing else, starves neither the event loop nor a rival."""
     store = MemoryStore()

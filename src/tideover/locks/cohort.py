@@ -177,6 +177,7 @@ class Cohort:
         place = front.place
         if place is not None and place.issued and place.holder is None and not place.hosted:
             await self._warmed(place, options)
+        front.ask_again(options)
         place = front.place
         if place is not None and front.take_again(place):
             return self._hold(place, options)
@@ -288,15 +289,17 @@ class Cohort:
             raise LockUnavailable(f"lock {self.name!r} is refused: {refusal}") from refusal
         context, hosts = self._context, self._context.hosts
         try:
-            taken = hosts.take_now(self.name)
-            if not taken:
-                if options.timeout == 0:
-                    raise LockTimeout(f"lock {self.name!r} is held on this machine")
-                taken = await self.front.host_unless(context.recovery)
+            if options.timeout == 0:
+                taken = await hosts.take_soon(self.name)
+            else:
+                taken = hosts.take_now(self.name) or await self.front.host_unless(context.recovery)
         except OSError as exc:
             context.journal.host_failed(exc)
             text = f"lock {self.name!r}: {refusal}; and this machine has no place for local locks: {exc}"
             raise LockUnavailable(text) from exc
+        if not taken and options.timeout == 0:
+            # Not within the `try`: it is an `OSError` too.
+            raise LockTimeout(f"lock {self.name!r} is held on this machine")
         if not taken:
             return None
         try:
@@ -319,6 +322,8 @@ class Cohort:
                 self._pass_on(grant.options)
         else:
             place.holder = None
+            # What said so may know more of the key than `place.loss` does: a guarded write that was refused.
+            place.was_lost |= grant.was_lost
             self._let_go_at = -math.inf if self._queued else self._client.clock.boot()
             if grant.has_turn:
                 self._pass_on(grant.options, keep=self._again)
@@ -379,7 +384,7 @@ class Cohort:
     def _handover(self, place: QueueKey, *, wanted: bool) -> Handover:
         return Handover(
             wanted=wanted,
-            trusted=place.loss() is None,
+            trusted=not place.was_lost and place.loss() is None,
             left=place.session.deadline - self._client.clock.boot(),
             renew_interval=place.session.renew_interval,
             unresolved=place.pending.unresolved,
@@ -401,3 +406,5 @@ class Cohort:
         place = self.front.place
         if place is not None and place.holder is None and not self._turn_taken:
             self.front.drop(place)
+            # A key that is gone already takes no giving back, whose end would do this.
+            self._settle()

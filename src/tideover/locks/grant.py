@@ -61,6 +61,11 @@ class Grant(Holding):
         """Whether the lock is held LOCAL, as last worked out."""
         return self.mode is LockMode.LOCAL and self.error is None and not self.outcome
 
+    @property
+    def was_lost(self) -> bool:
+        """Whether it was lost, for whatever reason, before its body was left."""
+        return self.error is not None if not self.outcome else self.outcome in ("conflict", "lost")
+
     def assess(self) -> LockLost | LockConflict | None:
         """Work out by the clock what the grant is worth now; return why it is lost, None if it is held."""
         place = self.place

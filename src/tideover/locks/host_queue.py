@@ -16,6 +16,8 @@ from tideover.ticker import GRAIN, Ticker
 # Seconds between two looks at a lock that another process has: doubling, full jitter above a half.
 _FIRST = 0.002
 _LONGEST = 0.05
+# Seconds after which a name that was taken ahead is free again: `Hosts._look` gives it back at the second look.
+_LONGEST_TRIAL = 2 * GRAIN
 
 
 class HostLocking(Protocol):
@@ -112,6 +114,18 @@ class Hosts:
             else:
                 del self._lines[name]
 
+    async def take_soon(self, name: str) -> bool:
+        """Take a name unless it is held for longer than a trial lasts; return whether it was taken.
+
+        Raises `OSError` if there is no place for such locks.
+        """
+        if name in self._held and not any(trial.name == name for trial in self._ahead):
+            return False
+        with anyio.move_on_after(_LONGEST_TRIAL):
+            await self.take(name)
+            return True
+        return self.take_now(name)
+
     def give(self, name: str) -> None:
         """Give a name back, if it is held."""
         if name in self._held:
@@ -152,11 +166,11 @@ class HostTrial:
     It keeps others of this machine from the name for no longer than it takes the reply, and for 0.2 s at the most.
     """
 
-    __slots__ = ("_hosts", "_is_over", "_name", "_taken")
+    __slots__ = ("_hosts", "_is_over", "_taken", "name")
 
     def __init__(self, hosts: Hosts, name: str) -> None:
         self._hosts = hosts
-        self._name = name
+        self.name = name
         self._taken = False
         self._is_over = False
 
@@ -165,7 +179,7 @@ class HostTrial:
         if self._is_over:
             return
         try:
-            self._taken = self._hosts.take_now(self._name)
+            self._taken = self._hosts.take_now(self.name)
         except OSError:
             return  # who takes it for good is told
         if self._taken:
@@ -181,4 +195,4 @@ class HostTrial:
         """Give it back, if it was taken and not kept."""
         self._is_over = True
         if self.keep():
-            self._hosts.give(self._name)
+            self._hosts.give(self.name)

@@ -131,6 +131,8 @@ class Locks(Part):
         cohort = self._idle.pop(key, None)
         if cohort is None:
             cohort = Cohort(name, ttl, self.context, forget=partial(self._rest, key))
+        # It may have rested for long, and in an outage nothing is asked before somebody is named.
+        cohort.front.forget_others()
         self._cohorts[key] = cohort
         return cohort
 

@@ -45,6 +45,7 @@ class QueueKey:
         handovers: How often it was handed on inside this process.
         issued: How many tokens were made of it.
         holder: The grant whose body runs on it; None between two.
+        was_lost: Whether a grant of it was lost: then no body is entered on it any more.
         is_watched: Whether the holder looks when it is in doubt.
         is_dropped: Whether it is given back.
         ahead: Which keys were seen before it in the queue.
@@ -61,6 +62,7 @@ class QueueKey:
         self.handovers = 0
         self.issued = 0
         self.holder: Holding | None = None
+        self.was_lost = False
         self.is_watched = False
         self.ahead = Ahead()
         self.pending = Pending()
@@ -156,8 +158,14 @@ class Contender:
         waits = self.place is not None and not self.place.first and self._ahead is not None
         return self.queue.keys.foreign(self._ahead) if waits and self._ahead is not None else []
 
+    def forget_others(self) -> None:
+        """Name nobody until etcd has answered: who was seen before an earlier key may be long gone."""
+        self._ahead = None
+
     async def make(self) -> QueueKey:
         """Return our key in etcd's queue; make it if there is none. Raises as `Session.put`."""
+        if self.place is None:
+            self.forget_others()
         if self._releasing is not None:
             await self.released()
         async with self._making:
@@ -207,6 +215,18 @@ class Contender:
             await self.queue.before(place.own)
         place.first = True
 
+    def ask_again(self, options: LockOptions) -> None:
+        """Have a key come first again for a task with a `lock_delay`, if it did so for one that gave up.
+
+        That one may not have asked how the holder before has left; and no task has had the lock since.
+        """
+        place = self.place
+        if place is None or place.issued or place.ahead.last is None:
+            return
+        if place.first and options.lock_delay > 0:
+            place.first = False
+            self.free_host(place)
+
     def is_free(self, place: QueueKey) -> bool:
         """Whether the lock can be granted on a key now: unheld, and with more than one renewal interval left."""
         return (
@@ -231,21 +251,23 @@ class Contender:
         """Take the host lock along with a key that has come first.
 
         Raises:
-            LockTimeout: A LOCAL holder has it, and the timeout is 0.
+            LockTimeout: Another process has it for longer than a trial lasts, and the timeout is 0.
             SessionLost: The key is gone.
             CircuitOpen: An outage is declared.
         """
         hosts = self._context.hosts
         try:
-            taken = hosts.take_now(self.name)
-            if not taken:
-                if options.timeout == 0:
-                    raise LockTimeout(f"lock {self.name!r} is held LOCAL on this machine")
-                taken = await self.host_unless(lambda: self._overtaken(place))
+            if options.timeout == 0:
+                taken = await hosts.take_soon(self.name)
+            else:
+                taken = hosts.take_now(self.name) or await self.host_unless(lambda: self._overtaken(place))
         except OSError as exc:
             # The lock itself does not need it; only a LOCAL one would.
             self._context.journal.host_failed(exc)
             return
+        if not taken and options.timeout == 0:
+            # Not within the `try`: it is an `OSError` too.
+            raise LockTimeout(f"lock {self.name!r} is held LOCAL on this machine")
         if taken and place.holder is None and self.place is place:
             place.hosted = True
         elif taken:

@@ -76,7 +76,8 @@ class EtcdQueue:
             Raises `CircuitOpen` once an outage is declared; our key stays where it is.
         """
         ahead = ahead or Ahead()
-        before = (None if why else ahead.holder) or await self.before(own)
+        # In a long line the holder that was seen is not the one right before us, which is watched there.
+        before = (None if why or ahead.is_long else ahead.holder) or await self.before(own)
         while before is not None:
             watched = before.key
             try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -11,7 +14,9 @@ import pytest
 import trio
 
 from tests.locks.support import lock_keys, settle
-from tests.support import connected
+from tests.support import connected, mock_clock
+from tideover import Coordinator
+from tideover.options import Options
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import Delete, Put, Range, prefix_end
 from tideover.store.protocol import Compacted, Watch, WatchBatch
@@ -289,6 +294,32 @@ async def test_without_a_sign_of_life_of_our_keys_it_is_read_again() -> None:
         await delete(store.memory, b"/locks/orders/1")
 
     assert await reads_when_passed_on(store, leave=leave) > 0
+
+
+async def test_after_a_suspend_the_line_is_read_again() -> None:
+    """What was heard before the machine slept for five seconds is old, though the monotonic clock stood still."""
+    memory, asleep = MemoryStore(), 0.0
+    store = Hooked(memory)
+    await put(memory, b"/locks/orders/1")
+    awake = mock_clock()
+    clock = replace(awake, boot=lambda: awake.boot() + asleep)
+    options = Options(endpoints=tuple(store.members), cache_dir=False)
+    async with Coordinator(options, store=store, clock=clock, chance=random.Random(7).random) as tide:
+        async with tide.lock("opens the session", ttl=30):
+            await anyio.sleep(1)
+        read = math.inf
+
+        async def leave() -> None:
+            nonlocal asleep, read
+            await anyio.sleep(0.5)
+            read = reads_of_line(store)
+            asleep = 5.0
+            await delete(memory, b"/locks/orders/1")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(leave)
+            async with tide.lock("orders", ttl=30):
+                assert reads_of_line(store) > read
 
 
 @pytest.mark.parametrize("fault", [Compacted(3), StoreFault(classify("UNAVAILABLE", "transport is closing"))])

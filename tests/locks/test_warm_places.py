@@ -207,3 +207,36 @@ async def test_a_loop_without_an_await_lets_others_in() -> None:
             if got:
                 break
         assert got
+
+
+@pytest.mark.parametrize("all_mute", [False, True])
+async def test_a_dead_watch_hides_a_rival_for_seconds_only(all_mute: bool) -> None:
+    """The watch that looks out for rivals tells nothing any more: after 10 s at the latest, one is let in."""
+    store = MemoryStore(members=3)
+    async with connected_many(store, 2) as (one, two), anyio.create_task_group() as tasks:
+        async with two.lock("opens the session"):
+            pass
+
+        async def work() -> None:
+            while True:
+                await take(one)
+
+        tasks.start_soon(work)
+        await anyio.sleep(0.5)
+        state = one._parts.locks.context.client.state
+        store.mute = set(store.members) if all_mute else {state.active}
+        store.touch()
+        with anyio.fail_after(10.5):
+            async with two.lock("orders", timeout=30):
+                pass
+        store.mute = set()
+        store.touch()
+        tasks.cancel_scope.cancel()
+
+
+async def test_looking_out_for_rivals_ends_no_warm_loop() -> None:
+    """Nobody else wants the lock for a minute: it is looked again, but the key stays the same."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        tokens = await take(tide, 3_000)
+        assert len({revision_of(token) for token in tokens}) == 2

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 import trio
 
-from tests.support import connected
-from tideover import SessionState
+from tests.support import connected, mock_clock
+from tideover import Coordinator, SessionState
+from tideover.options import Options
 from tideover.store.faults import StoreFault, classify
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import Delete, Put, Range
@@ -73,6 +76,26 @@ async def test_a_quiet_watch_that_lives_is_left_alone() -> None:
             assert session.state is SessionState.ALIVE
             assert store.watched - before == 2
     assert groups == 1
+
+
+async def test_a_suspend_counts_as_silence_and_moves_no_watch() -> None:
+    """The machine sleeps for five seconds: that long nothing was heard; the member is asked, and is left alone."""
+    store, asleep = MemoryStore(), 0.0
+    awake = mock_clock()
+    clock = replace(awake, boot=lambda: awake.boot() + asleep)
+    options = Options(endpoints=tuple(store.members), cache_dir=False, follow=())
+    async with Coordinator(options, store=store, clock=clock, chance=random.Random(7).random) as tide:
+        async with tide.session(ttl=60) as session:
+            await session.put("a")
+            await anyio.sleep(10)
+            watched = store.watched
+            assert session._holdings.silence <= 2.1
+            asleep = 5.0
+            assert session._holdings.silence >= 5
+            await anyio.sleep(2.2)
+            assert session._holdings.silence <= 2.1
+            await anyio.sleep(10)
+            assert store.watched == watched
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -290,6 +290,70 @@ async def test_what_cannot_be_cleared_away_costs_the_lease() -> None:
         assert at(memory, "a") is None
 
 
+class SlowReads(FaultyStore):
+    """A store in which the reply to a put comes late, and the first question whose a key is goes out late."""
+
+    def __init__(self, memory: MemoryStore, key: str) -> None:
+        super().__init__(memory)
+        self.key, self.late = f"/{key}".encode(), True
+        self.replies = 0
+        self.reads = anyio.Event()
+        self.go_on = anyio.Event()
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        guards = op.compares if isinstance(op, Txn) else ()
+        if self.late and any(each.key == self.key and each.lease is not None for each in guards):
+            self.late = False
+            self.reads.set()
+            await self.go_on.wait()
+        found = await super().call(op, member=member, timeout=timeout)
+        steps = op.then if isinstance(op, Txn) else ()
+        if not self.replies and any(isinstance(step, Put) and step.key == self.key for step in steps):
+            self.replies += 1
+            await anyio.sleep(0.5)
+        return found
+
+
+async def test_debris_cleared_away_twice_at_once_strikes_no_later_key() -> None:
+    """A sweep is overtaken by who needs the name: what it reads afterwards is the new key, and that stays."""
+    store = SlowReads(memory := MemoryStore(), "a")
+    async with connected(store) as tide, tide.session(ttl=15) as session:
+        with anyio.move_on_after(0.1):
+            await session.put("a", "1")
+        await store.reads.wait()
+        assert at(memory, "a") == b"1"
+        key = await session.put("a", "2")
+        store.go_on.set()
+        await anyio.sleep(10)
+        assert at(memory, "a") == b"2"
+        assert not key.gone
+        assert tide.status().sessions[0].debris == 0
+
+
+async def test_a_key_made_behind_the_fence_is_no_debris() -> None:
+    """Two tasks put a key, one is cancelled; the put of the other, refused by the fence and tried again, stays."""
+    store = SlowReads(memory := MemoryStore(), "a")
+    store.replies = 1
+    async with connected(store) as tide, tide.session(ttl=15) as session, anyio.create_task_group() as tasks:
+        store.inject("UNAVAILABLE", "etcdserver: request timed out", when=puts("a"), times=1000)
+
+        async def cancelled() -> None:
+            with anyio.move_on_after(0.05):
+                await session.put("a", "1")
+
+        async def allow() -> None:
+            await store.reads.wait()
+            store._injections.clear()
+
+        tasks.start_soon(cancelled)
+        tasks.start_soon(allow)
+        key = await session.put("a", "2")
+        store.go_on.set()
+        await anyio.sleep(10)
+        assert at(memory, "a") == b"2"
+        assert not key.gone
+
+
 # Cancellation ---------------------------------------------------------------------------------------------------
 
 

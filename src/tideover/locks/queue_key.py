@@ -178,6 +178,8 @@ class Contender:
             session = pool.of_locks.get(self._ttl)
             if session is None or session.loss() is not None:
                 session = await pool.shared(self._ttl)
+                # Here, because `watch` may be called where no task runs, and no other can be started.
+                self._context.watchdog.begin(session)
             head = queue_head(self._client.namespace, self.name)
             key = key_of(self.name, session.lease_id)
             value = value_of(self._context.process_name(), int(clock.wall()))

@@ -19,13 +19,25 @@ class Watchdog:
         self._home = home
         self._watched: dict[Session, _Watched] = {}
 
-    def watch(self, session: Session, look: Look) -> None:
-        """Call something whenever a session may not be relied upon any more, until `forget`."""
-        watched = self._watched.get(session)
-        if watched is None:
+    def begin(self, session: Session) -> None:
+        """Follow a session from now on, until it is lost; called in a task, because it starts one."""
+        if session not in self._watched:
             watched = self._watched[session] = _Watched(session)
             self._home.start("lock: watchdog", self._follow, watched)
-        watched.add(look)
+
+    def watch(self, session: Session, look: Look) -> None:
+        """Call something whenever a session may not be relied upon any more, until `forget`.
+
+        That session is followed, or it is lost: then the call is made now.
+        """
+        watched = self._watched.get(session)
+        if watched is not None:
+            watched.add(look)
+        elif session.lost:
+            look()
+        else:
+            self.begin(session)
+            self._watched[session].add(look)
 
     def forget(self, session: Session, look: Look) -> None:
         """Call it no more."""
@@ -68,7 +80,13 @@ class _Watched:
                 finally:
                     session.unbind(self._scope)
                     self._scope = None
-            for look in list(self._looks):
-                look()
+            self._look()
             while session.loss() is not None and not session.lost:
                 await session.tenure.changed.wait()
+                # A proof may have been followed by a new hold, and its deadline have passed, before this turn.
+                self._look()
+        self._look()
+
+    def _look(self) -> None:
+        for look in list(self._looks):
+            look()

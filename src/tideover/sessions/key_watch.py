@@ -176,7 +176,7 @@ class KeyWatches:
         self._member = ""
         self._scope = anyio.CancelScope()
         self._silent = False
-        self._heard_at = 0.0
+        self._heard_at = 0.0  # in boot-time seconds: what was heard before a suspend is old
         self._asked_at: float | None = None
         self._within = _SIGN_WITHIN
         self._put_off: dict[_KeyWatch | _AnchorsWatch, float] = {}
@@ -210,7 +210,7 @@ class KeyWatches:
         return lease
 
     def _silence(self) -> float:
-        return math.inf if self._group is None else self._clock.monotonic() - self._heard_at
+        return math.inf if self._group is None else self._clock.boot() - self._heard_at
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -336,7 +336,7 @@ class KeyWatches:
     # What it says ----------------------------------------------------------------------------------------------
 
     def _take(self, watch: _KeyWatch | _AnchorsWatch | None, frame: WatchBatch | StoreFault) -> None:
-        self._heard_at, self._asked_at = self._clock.monotonic(), None
+        self._heard_at, self._asked_at = self._clock.boot(), None
         if watch is None:
             self._tried.clear()
             self._rounds = 0
@@ -412,9 +412,10 @@ class KeyWatches:
             self._left = False
             self._tasks.start_soon(self._examine, self._member, group)
         every = _ASK_EVERY_IN_DOUBT if self._in_doubt else _ASK_EVERY
-        if self._asked_at is None and now >= self._heard_at + every:
+        left = every - self._silence()
+        if self._asked_at is None and left <= 0:
             self._ask(group, now)
-        due = self._heard_at + every if self._asked_at is None else self._asked_at + self._within
+        due = now + left if self._asked_at is None else self._asked_at + self._within
         if due <= now:
             self._go(silent=True)
         self._tick.period = due - now

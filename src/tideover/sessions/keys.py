@@ -38,13 +38,14 @@ _WRITES_AT_ONCE = 64
 _SWEEPS_AT_ONCE = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OrphanedKeys:
     """A key to be deleted."""
 
     full: bytes
     create_revision: int | None  # None if it is not known: the write that makes the key may still be under way
     guard: int  # the anchor's revision that the write was guarded by
+    fence: int = 0  # the anchor's revision from which on the write is refused; 0 as long as it is not
 
 
 @dataclass(slots=True)
@@ -378,8 +379,12 @@ class SessionKeys:
                 self._take_anchor(done.entries(1))
             except SessionLost:
                 return 0
+        debris.fence = debris.fence or anchor.mod_revision
         read = Range(debris.full, keys_only=True)
         mine = Txn((Compare(debris.full, lease=lease),), then=(read,), otherwise=(read,))
         found = await self._direct.ask(mine, timeout=timeout)
         entry = found.entries(0).entries.get(debris.full)
-        return entry.create_revision if found.succeeded and entry is not None else 0
+        # What was made after the fence is no debris: another task has cleared the name, and has used it again.
+        if not found.succeeded or entry is None or entry.create_revision > debris.fence:
+            return 0
+        return entry.create_revision

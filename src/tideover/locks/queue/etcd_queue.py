@@ -128,26 +128,34 @@ class EtcdQueue:
         return self.keys.first_in((await self._client.calls.call(self.keys.head)).result)
 
     async def rival(self, own: LeasedKey) -> None:
-        """Return when a waiter elsewhere is seen, or when that cannot be known."""
+        """Return when a waiter elsewhere is seen, when that cannot be known, or when our key is gone.
+
+        The watch is believed no longer than that of `wait`.
+        """
         newest = Range(self.keys.prefix, self.keys.end, keys_only=True, sort=Sort.NEWEST)
+
+        def take(batch: WatchBatch) -> bool:
+            made = {event.key: event.entry for event in batch.events if event.entry is not None}
+            return bool(self.keys.others(own.full, made))
+
         try:
-            found = await self._client.direct.ask(newest, timeout=_OPEN_WITHIN)
-            if self.keys.others(own.full, found.entries):
-                return
-            member = self._cluster.active
-            opening = self._client.direct.store.watch(
-                self.keys.prefix,
-                self.keys.end,
-                start_revision=found.header.revision + 1,
-                member=member,
-                timeout=_OPEN_WITHIN,
-            )
-            async with opening as watch:
-                while True:
-                    batch = await watch.receive()
-                    made = {event.key: event.entry for event in batch.events if event.entry is not None}
-                    if self.keys.others(own.full, made):
-                        return
+            seen = False
+            while not (seen or own.gone):
+                member = self._cluster.active
+                found = await self._client.direct.ask(newest, timeout=_OPEN_WITHIN)
+                if self.keys.others(own.full, found.entries):
+                    return
+                opening = self._client.direct.store.watch(
+                    self.keys.prefix,
+                    self.keys.end,
+                    start_revision=found.header.revision + 1,
+                    member=member,
+                    timeout=_OPEN_WITHIN,
+                )
+                async with opening as watch:
+                    seen = await self._until(take, watch, member, own)
+                if not seen:
+                    await anyio.sleep(_AFTER_TROUBLE * self._client.random())
         except StoreFault:
             return
 

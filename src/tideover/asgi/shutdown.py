@@ -7,7 +7,7 @@ past the handlers of Python.
 
 A server that hears of its end closes its idle connections, uvicorn within 0.1 s. A request that is sent on one of
 them at that moment is lost, and one that may have been applied goes to no other endpoint. So the server's handler
-is held back until callers know, for half a second at the most.
+is held back until callers know: for half a second at the most, and a moment more for them to hear of it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _ENDINGS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 )
 
-# Seconds: the longest that a server's handler is held back, between two looks, and for callers to hear of it.
-_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.1
+# Seconds: the longest that a server's handler is held back, between two looks, and for callers to hear of it; also
+# of the other workers at this address, which are asked to end at the same moment and may run a little later.
+_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.3
 
 _Handler = Callable[[int, FrameType | None], object]
 

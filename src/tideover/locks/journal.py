@@ -7,6 +7,7 @@ nothing about a hold.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from tideover import telemetry
@@ -21,7 +22,7 @@ from tideover.status import LockConflictStatus, LockStatus
 from tideover.types import LockMode
 
 
-class Holding:
+class Holding(ABC):
     """What the journal knows of one hold; `Grant` adds what is decided about it.
 
     Attributes:
@@ -50,9 +51,9 @@ class Holding:
         """The fencing token of its latest DISTRIBUTED stretch; 0 if there was none."""
         return 0 if self.stamp is None else fencing_token(*self.stamp)
 
+    @abstractmethod
     def assess(self) -> LockLost | LockConflict | None:
         """Work out by the clock what the hold is worth now; return why it is lost, None if it is held."""
-        raise NotImplementedError
 
     @property
     def distributed_token(self) -> int:

@@ -58,7 +58,7 @@ def test_a_hold_ends_at_the_deadline_on_each_event_loop(
 
 @pytest.mark.anyio
 async def test_a_hold_begun_between_two_doubts_is_told() -> None:
-    """A session is proven, relied upon anew and past its deadline again before the watchdog has had a turn."""
+    """A session is proven, relied upon again and past its deadline again before the watchdog has had a turn."""
     asleep = 0.0
     store = MemoryStore()
     async with connected(store) as tide:

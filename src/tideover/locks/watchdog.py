@@ -26,16 +26,8 @@ class Watchdog:
             self._home.start("lock: watchdog", self._follow, watched)
 
     def watch(self, session: Session, look: Look) -> None:
-        """Call something whenever a session may not be relied upon any more, until `forget`.
-
-        That session is followed, or it is lost: then the call is made now.
-        """
-        watched = self._watched.get(session)
-        if watched is not None:
-            watched.add(look)
-        elif session.lost:
-            look()
-        else:
+        """Call something at each doubt of a session, until `forget`; of its loss the key of each hold tells."""
+        if not session.lost:
             self.begin(session)
             self._watched[session].add(look)
 
@@ -69,7 +61,7 @@ class _Watched:
             self.session.unbind(self._scope)
 
     async def follow(self) -> None:
-        """Have all look at each doubt, until the session is lost."""
+        """Have all look at each doubt, until the session is lost: of that the key of each hold tells."""
         session = self.session
         while not session.lost:
             with anyio.CancelScope() as self._scope:
@@ -80,12 +72,10 @@ class _Watched:
                 finally:
                     session.unbind(self._scope)
                     self._scope = None
-            self._look()
             while session.loss() is not None and not session.lost:
+                self._look()
                 await session.tenure.changed.wait()
                 # A proof may have been followed by a new hold, and its deadline have passed, before this turn.
-                self._look()
-        self._look()
 
     def _look(self) -> None:
         for look in list(self._looks):

@@ -129,7 +129,7 @@ class LeaderTrials:
         self._start("server", SERVER_HOST, _SERVER)
         for host in CLIENT_HOSTS:
             self._start(f"{host}-a", host)
-        self._await(self._find_workers, within=60.0, what="two workers")
+        self._await(self._find_workers, within=20.0, what="two workers")
         self.settle()
         return self
 

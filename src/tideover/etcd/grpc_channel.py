@@ -7,7 +7,7 @@ from typing import Any
 
 # For grpc, which reads it when it is first used. Its own handlers of a fork restart its threads in the child, on
 # connections that are the parent's, and one child in ten then died of SIGSEGV (tests/integration/test_sessions.py
-# under load). A child of ours refuses to be used anyway. Whoever needs grpc's handlers sets the variable.
+# under load). A child of ours refuses to be used anyway. Applications that need grpc's handlers set the variable.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 import grpc
